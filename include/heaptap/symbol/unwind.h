@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HEAPTAP_SYMBOL_UNWIND_H
+#define HEAPTAP_SYMBOL_UNWIND_H
+
+/*
+ * Native stacks of a thread that stands still. Call frame information comes
+ * from libdw, is evaluated once per PC and kept as a row (where the CFA, the
+ * return address and the saved registers are), so that a frame seen before
+ * costs a hash look-up. The top of the stack is copied in one read. Frames
+ * without call frame information fall back to the frame pointer, then to a
+ * scan for a return address, and are marked.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "heaptap/arch/regs.h"
+#include "heaptap/base/error.h"
+#include "heaptap/base/frame.h"
+#include "heaptap/memory/memory.h"
+#include "heaptap/symbol/symbols.h"
+
+struct tap_unwinder;
+
+struct tap_native_frame {
+	uint64_t pc;  /* return address, or where the thread stands in the first frame */
+	uint64_t cfa; /* canonical frame address; 0 where unknown */
+	bool is_call; /* pc is a return address: the instruction before it is meant */
+	enum tap_frame_trust trust;
+};
+
+/* symbols must outlive it. Rows of modules that are retired are dropped by
+ * tap_unwinder_forget(), to be called when tap_symbols_update() changed. */
+struct tap_unwinder *tap_unwinder_create(struct tap_symbols *symbols);
+void tap_unwinder_forget(struct tap_unwinder *unwinder);
+void tap_unwinder_destroy(struct tap_unwinder *unwinder); /* takes NULL */
+
+/* Registers by DWARF number as a bit mask: which of regs are known. */
+#define TAP_UNWIND_ALL UINT32_MAX
+#define TAP_UNWIND_SP_PC ((1u << TAP_DWARF_RSP) | (1u << TAP_DWARF_RIP))
+
+/* Innermost first; returns their number, at most capacity. The first frame's
+ * pc is regs->rip. known: with TAP_UNWIND_SP_PC a thread blocked in a system
+ * call is unwound without having been stopped. */
+size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
+	const struct tap_regs *regs, uint32_t known, struct tap_native_frame *frames,
+	size_t capacity);
+
+/* One step out of the frame that regs stand in: regs become the caller's
+ * (rip is the return address, rsp the CFA). False at the outermost frame. */
+bool tap_unwind_step(struct tap_unwinder *unwinder, struct tap_memory *memory,
+	struct tap_regs *regs, uint32_t *known, enum tap_frame_trust *trust_ret);
+
+#endif
