@@ -22,8 +22,13 @@ const char *tap_proc_root(void);
 
 /* The whole of <root>/proc/<pid>/<name> (pid 0: <root>/proc/<name>) as a
  * NUL-terminated string that the caller frees, of at most 16 MiB; its length
- * in *size_ret (may be NULL). GONE where the process is not there. */
+ * in *size_ret (may be NULL). GONE where the process is not there (or no /proc),
+ * NOT_FOUND where it is, but this kernel has no such file. */
 struct tap_error *tap_proc_read(pid_t pid, const char *name, char **text_ret, size_t *size_ret);
+
+/* The start of the same file into buf, NUL-terminated, cut at capacity; for
+ * small files, where failure is ordinary. */
+bool tap_proc_try_read(pid_t pid, const char *name, char *buf, size_t capacity);
 
 /* Any file below the root, by absolute path. */
 struct tap_error *tap_proc_read_path(const char *path, char **text_ret, size_t *size_ret);
