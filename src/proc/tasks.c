@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,49 +185,5 @@ bool tap_task_try_syscall(pid_t pid, pid_t tid, struct tap_task_syscall *ret)
 	if (!scan_argument(&at, &ret->sp) || !scan_argument(&at, &ret->pc))
 		return false;
 	ret->blocked = true;
-	return true;
-}
-
-/* "se.exec_start   :   1146591.502406": milliseconds, to the nanosecond. */
-static bool read_exec_start(pid_t pid, const char *name, uint64_t *ns_ret)
-{
-	char text[1024];
-	const char *at;
-	uint64_t ms, fraction = 0;
-
-	if (!tap_proc_try_read(pid, name, text, sizeof(text)))
-		return false;
-	at = tap_scan_find(text, "se.exec_start");
-	if (!at)
-		return false;
-	tap_scan_char(&at, ':');
-	tap_scan_blanks(&at);
-	if (!tap_scan_decimal(&at, &ms) || !tap_scan_char(&at, '.') ||
-		!tap_scan_decimal(&at, &fraction) || fraction > 999999 ||
-		ms > UINT64_MAX / 1000000 - 1)
-		return false;
-	*ns_ret = ms * 1000000 + fraction;
-	return true;
-}
-
-bool tap_task_try_last_ran(pid_t pid, pid_t tid, uint64_t *monotonic_ns_ret)
-{
-	char name[NAME_MAX_BYTES];
-	uint64_t ran, own, now, at;
-
-	if (!read_exec_start(pid, task_name(name, sizeof(name), tid, "sched"), &ran) || !ran)
-		return false;
-	/* The scheduler's clock has an origin of its own. Yielding makes it
-	 * account for this thread, so that its exec_start is the same instant. */
-	sched_yield();
-	now = tap_clock_ns();
-	if (!read_exec_start(0, "thread-self/sched", &own))
-		return false;
-	if (ran >= own)
-		*monotonic_ns_ret = now;
-	else {
-		at = own - ran;
-		*monotonic_ns_ret = at < now ? now - at : 0;
-	}
 	return true;
 }
