@@ -17,11 +17,20 @@ extern const uint8_t tap_cpu_syscall_ret[3];
 extern const uint8_t tap_cpu_sigreturn[9];
 
 /* A signal frame whose return restores `regs` and the signal mask, to be laid
- * at `at` (16-byte aligned) with the trampoline's address in its first word.
- * xsave: the thread's extended state (NT_X86_XSTATE) which is carried along,
- * or NULL where it needs none (a thread inside a system call). Returns the
- * size; 0 where capacity is too small. The layout is struct rt_sigframe of
- * arch/x86/include/asm/sigframe.h, its ucontext alone. */
+ * at `at` with the trampoline's address in its first word: where rsp points
+ * when the injected call's `ret` runs. `at` needs no alignment for the kernel;
+ * let it be 16-byte aligned all the same, as a stack is.
+ * The thread's signal stack stays as it is, orig_rax becomes -1.
+ * xsave: the thread's extended state (NT_X86_XSTATE, as PTRACE_GETREGSET gives
+ * it), which is carried along. NULL: the kernel sets the thread's extended
+ * state to its initial values: vector registers are lost, and so are MXCSR and
+ * the x87 control word (rounding, flush-to-zero), which a program may rely on
+ * across a system call. Pass it wherever it can be read.
+ * Returns the size; 0 where capacity is too small (TAP_CPU_FRAME_MAX always
+ * suffices for what ptrace gives up to 11 KiB of state) or xsave is cut off.
+ * The layout is struct rt_sigframe of arch/x86/include/asm/sigframe.h, its
+ * ucontext alone. */
+#define TAP_CPU_FRAME_MAX 16384
 size_t tap_cpu_signal_frame(uint8_t *frame, size_t capacity, uint64_t at, uint64_t trampoline,
 	const struct tap_regs *regs, uint64_t signal_mask, const uint8_t *xsave, size_t xsave_bytes);
 

@@ -33,6 +33,7 @@ struct tap_insn {
 	uint8_t scale;
 	uint8_t flags;
 	uint8_t condition;
+	uint8_t rip_disp_offset; /* in bytes: of a displacement relative to rip; 0: none */
 	int32_t disp;
 	int64_t imm;
 };
@@ -64,8 +65,12 @@ enum tap_emulation tap_insn_emulate(
 
 /* Writes code that does the same at address `to`, and falls through to its
  * end where insn would fall through to the next: RIP-relative operands are
- * fixed, short jumps and calls widened. `code` has TAP_INSN_RELOCATED_MAX
- * bytes. UNSUPPORTED with the reason where it cannot be done. */
+ * fixed (`to` has to lie within 2 GB of what they name), jumps widened to any
+ * distance. A call, direct or indirect, pushes the return address of the
+ * original and jumps, so that the stack is as the program made it: it comes
+ * back behind the original, not behind the copy. The code is position
+ * dependent and takes no register. `code` has TAP_INSN_RELOCATED_MAX bytes.
+ * UNSUPPORTED with the reason where it cannot be done. */
 struct tap_error *tap_insn_relocate(
 	const struct tap_insn *insn, uint64_t to, uint8_t *code, size_t *size_ret);
 
