@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TARGET_RESTART_H
+#define TARGET_RESTART_H
+
+/*
+ * System calls that go on as if no stop had been there.
+ *
+ * Most blocked calls are restarted by the kernel after a stop. Some end with
+ * EINTR instead (signal(7), "Interruption of system calls ... by stop
+ * signals"): those are left alone where they can be, and called again by hand
+ * where a stop could not be avoided, with the time that they had left.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "heaptap/arch/regs.h"
+#include "heaptap/memory/memory.h"
+#include "heaptap/proc/tasks.h"
+
+enum tap_restart_kind {
+	TAP_RESTART_KERNEL,  /* the kernel restarts it */
+	TAP_RESTART_BY_HAND, /* ends with EINTR, can be called again with its time left */
+	TAP_RESTART_NEVER,   /* ends early and its time left cannot be given: do not stop it */
+};
+
+/* What a stop would do to a thread of pid that is blocked in call. */
+enum tap_restart_kind tap_restart_kind(pid_t pid, const struct tap_task_syscall *call);
+
+/* Regs of a thread that was stopped inside a system call, as seen in the
+ * stop. Where the kernel would restart the call only if the registers stay as
+ * they are, and they will not (a call is injected), the same is done by hand.
+ * True: regs were changed. */
+bool tap_restart_kernel_by_hand(struct tap_regs *regs);
+
+/* Where the stop alone made the call end with EINTR: regs are set so that it
+ * is made again, with its timeout less elapsed_ns. The red zone's far side of
+ * the stack takes an adjusted timespec. False: nothing of the kind. The
+ * caller knows that no signal is about to be handled. */
+bool tap_restart_interrupted(
+	struct tap_regs *regs, struct tap_memory *memory, uint64_t elapsed_ns);
+
+#endif
