@@ -100,6 +100,13 @@ bool tap_scan_kib(const char *text, const char *key, uint64_t *bytes_ret)
 	return true;
 }
 
+bool tap_scan_says(const char *text, const char *key, const char *word)
+{
+	const char *line = tap_scan_find(text, key);
+
+	return line && memmem(line, (size_t)(strchrnul(line, '\n') - line), word, strlen(word));
+}
+
 void tap_scan_unescape(char *text)
 {
 	char *to = text;

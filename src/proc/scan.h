@@ -25,6 +25,8 @@ bool tap_scan_number(const char *text, const char *key, uint64_t *ret);
 bool tap_scan_mask(const char *text, const char *key, uint64_t *ret);
 /* The same of a line of /proc/PID/status or meminfo: "key:  N kB", in bytes. */
 bool tap_scan_kib(const char *text, const char *key, uint64_t *bytes_ret);
+/* Does the line of that key hold this word? */
+bool tap_scan_says(const char *text, const char *key, const char *word);
 
 /* Replaces \NNN (octal) in place, as mountinfo escapes blanks. */
 void tap_scan_unescape(char *text);

@@ -88,14 +88,6 @@ static void read_comm(pid_t pid, struct tap_task *ret)
 		ret->name[size - 1] = '\0';
 }
 
-static bool names_shadow_stack(const char *status)
-{
-	const char *line = tap_scan_find(status, "x86_Thread_features");
-	const char *end = line ? strchrnul(line, '\n') : NULL;
-
-	return line && memmem(line, (size_t)(end - line), "shstk", 5);
-}
-
 struct tap_error *tap_task_read(pid_t pid, pid_t tid, struct tap_task *ret)
 {
 	_cleanup_free_ char *status = NULL;
@@ -123,7 +115,7 @@ struct tap_error *tap_task_read(pid_t pid, pid_t tid, struct tap_task *ret)
 	ret->sig_pending = own | shared;
 	tap_scan_number(status, "Seccomp", &seccomp);
 	ret->seccomp = (int)(seccomp & 0xff);
-	ret->shadow_stack = names_shadow_stack(status);
+	ret->shadow_stack = tap_scan_says(status, "x86_Thread_features", "shstk");
 	read_comm(pid, ret);
 	read_wchan(pid, ret);
 	return NULL;
