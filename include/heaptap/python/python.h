@@ -53,6 +53,9 @@ struct tap_python_frame {
 	uint64_t key;
 	uint64_t addr;      /* of the frame */
 	bool entry;         /* the outermost Python frame of its native eval frame */
+	uint8_t empty_evals; /* native eval frames further in than this one's, up to the frame
+	                      * before it in the list, that run no Python frame: 3.12+, while
+	                      * what a frame held is being released */
 };
 #define TAP_PYTHON_KEY (UINT64_C(1) << 63)
 

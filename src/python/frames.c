@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames of a thread state. To 3.10 a chain of frame objects, each run by an
+ * evaluation of its own. From 3.11 on a chain of frames in chunks of the
+ * thread's data stack, in generators and on the native stack, of which one
+ * evaluation runs several: 3.11 marks the outermost of them, from 3.12 on a
+ * frame that stands for no Python code (a shim) lies below it.
+ */
+#include "python/runtime.h"
+#include "python/walk.h"
+
+#define MAX_FRAMES 200000
+#define MAX_THREAD_STATE 16384
+
+/* From 3.12 on frames with this owner or a higher one are shims: 3.12, 3.13
+ * FRAME_OWNED_BY_CSTACK; 3.14, 3.15 FRAME_OWNED_BY_INTERPRETER, .._CSTACK. */
+#define OWNER_SHIM 3
+
+/* From 3.14 on references in frames carry two bits of their own. */
+#define TAG_MASK UINT64_C(3)
+
+struct list {
+	struct tap_python_frame *frames;
+	size_t capacity;
+	size_t count;
+	unsigned shims; /* since the last frame that was listed */
+};
+
+static uint64_t make_key(uint32_t number, int64_t instruction)
+{
+	uint64_t unit = TAP_PYTHON_UNIT_NONE;
+
+	if (instruction >= 0 && instruction / 2 < TAP_PYTHON_UNIT_NONE)
+		unit = (uint64_t)instruction / 2;
+	return TAP_PYTHON_KEY | (uint64_t)number << TAP_PYTHON_UNIT_BITS | unit;
+}
+
+/* How many evaluations without a Python frame lie between this frame and the
+ * one listed before: its own evaluation's shim does not count. */
+static uint8_t empty_evaluations(const struct list *list)
+{
+	bool inner_ended = list->count && list->frames[list->count - 1].entry;
+	unsigned empty = list->shims;
+
+	if (inner_ended && empty)
+		empty--;
+	return empty > UINT8_MAX ? UINT8_MAX : (uint8_t)empty;
+}
+
+static void add(struct list *list, uint64_t addr, uint64_t key, bool entry)
+{
+	struct tap_python_frame *frame = &list->frames[list->count];
+
+	frame->key = key;
+	frame->addr = addr;
+	frame->entry = entry;
+	frame->empty_evals = empty_evaluations(list);
+	list->count++;
+	list->shims = 0;
+}
+
+static void list_frame_objects(struct tap_python *python, uint64_t frame, struct list *list)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint8_t copy[TAP_PYTHON_STRUCT], code[TAP_PYTHON_STRUCT];
+	struct tap_python_walk walk = {0};
+	uint32_t number;
+
+	while (list->count < list->capacity && tap_python_walk_on(&walk, frame, MAX_FRAMES)) {
+		int32_t lasti;
+
+		if (!tap_memory_try_read(python->memory, frame, copy, python->frame_bytes) ||
+			!tap_python_code_number(python,
+				tap_python_u64(copy, layout->frame_object.code), &number, code))
+			return;
+		lasti = (int32_t)tap_python_u32(copy, layout->frame_object.lasti);
+		/* 3.10 counts instructions, earlier versions bytes. */
+		add(list, frame, make_key(number, layout->minor == 10 ? lasti * INT64_C(2) : lasti),
+			true);
+		frame = tap_python_u64(copy, layout->frame_object.back);
+	}
+}
+
+static bool is_shim(const struct tap_python *python, const uint8_t *copy)
+{
+	return python->layout.minor >= 12 && copy[python->layout.frame.owner] >= OWNER_SHIM;
+}
+
+/* Code that calls __init__ for a class (3.12 on) is no function: no
+ * instruction of it can be traced. */
+static bool is_function(const struct tap_python *python, const uint8_t *code)
+{
+	const struct tap_python_layout *layout = &python->layout;
+
+	return (int32_t)tap_python_u32(code, layout->code.firsttraceable) <
+		(int64_t)tap_python_u64(code, layout->code.instructions);
+}
+
+/* The outermost Python frame of its evaluation? */
+static bool is_entry(struct tap_python *python, const uint8_t *copy, uint64_t previous)
+{
+	uint8_t owner;
+
+	if (python->layout.frame.is_entry >= 0)
+		return copy[python->layout.frame.is_entry] != 0;
+	return !previous ||
+		!tap_memory_try_u8(python->memory,
+			previous + (uint64_t)python->layout.frame.owner, &owner) ||
+		owner >= OWNER_SHIM;
+}
+
+static void list_frames(struct tap_python *python, uint64_t frame, struct list *list)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint8_t copy[TAP_PYTHON_STRUCT], code[TAP_PYTHON_STRUCT];
+	struct tap_python_walk walk = {0};
+
+	while (list->count < list->capacity && tap_python_walk_on(&walk, frame, MAX_FRAMES)) {
+		uint64_t code_addr, previous, first, at;
+		uint32_t number;
+
+		if (!tap_memory_try_read(python->memory, frame, copy, python->frame_bytes))
+			return;
+		previous = tap_python_u64(copy, layout->frame.previous);
+		if (is_shim(python, copy)) {
+			list->shims++;
+			frame = previous;
+			continue;
+		}
+		code_addr = tap_python_u64(copy, layout->frame.code);
+		if (layout->minor >= 14)
+			code_addr &= ~TAG_MASK;
+		if (!tap_python_code_number(python, code_addr, &number, code))
+			return;
+		if (is_function(python, code)) {
+			first = code_addr + (uint64_t)layout->code.adaptive;
+			at = tap_python_u64(copy, layout->frame.instruction);
+			/* 3.11, 3.12: one before the first when it has not begun. */
+			add(list, frame, make_key(number, at < first ? -1 : (int64_t)(at - first)),
+				is_entry(python, copy, previous));
+		}
+		frame = previous;
+	}
+}
+
+/* The innermost frame, shims included; 0 for none. */
+static uint64_t innermost(struct tap_python *python, uint64_t thread_state)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t frame, cframe;
+
+	if (tap_python_try_field(python, thread_state, layout->thread.frame, &frame) ||
+		tap_python_try_field(python, thread_state, layout->thread.current_frame, &frame))
+		return frame;
+	if (tap_python_try_field(python, thread_state, layout->thread.cframe, &cframe) &&
+		tap_python_try_field(python, cframe, layout->cframe.current_frame, &frame))
+		return frame;
+	return 0;
+}
+
+size_t tap_python_frames(struct tap_python *python, uint64_t thread_state,
+	struct tap_python_frame *frames, size_t capacity)
+{
+	struct list list = {.frames = frames, .capacity = capacity};
+	uint64_t frame;
+
+	if (!python->info.supported || !thread_state)
+		return 0;
+	frame = innermost(python, thread_state);
+	if (python->layout.minor < 11)
+		list_frame_objects(python, frame, &list);
+	else
+		list_frames(python, frame, &list);
+	return list.count;
+}
+
+/* An evaluation has its C frame record (3.10 to 3.12) or its shim (from 3.13
+ * on) on the native stack; what an idle thread state points to lies inside
+ * itself (3.15). */
+uint64_t tap_python_stack_position(struct tap_python *python, uint64_t thread_state)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	struct tap_python_walk walk = {0};
+	uint8_t copy[TAP_PYTHON_STRUCT];
+	uint64_t frame = innermost(python, thread_state), cframe;
+
+	if (!frame)
+		return 0;
+	if (tap_python_try_field(python, thread_state, layout->thread.cframe, &cframe))
+		return cframe;
+	if (layout->minor < 13)
+		return 0;
+	while (tap_python_walk_on(&walk, frame, MAX_FRAMES)) {
+		if (!tap_memory_try_read(python->memory, frame, copy, python->frame_bytes))
+			return 0;
+		if (is_shim(python, copy))
+			return frame - thread_state < MAX_THREAD_STATE ? 0 : frame;
+		frame = tap_python_u64(copy, layout->frame.previous);
+	}
+	return 0;
+}

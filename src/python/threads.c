@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "python/runtime.h"
+#include "python/walk.h"
+
+#define MAX_INTERPRETERS 4096
+#define MAX_THREADS 65536
+
+/* One thread state as it is met: a copy of its head, of thread_bytes. */
+struct visit {
+	uint64_t interp;
+	uint64_t id;
+	uint64_t addr;
+	const uint8_t *copy;
+};
+
+typedef bool (*visit_fn)(struct tap_python *python, const struct visit *visit, void *context);
+
+static bool each_of_interpreter(struct tap_python *python, uint64_t interp, uint64_t id,
+	visit_fn fn, void *context)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	struct tap_python_walk walk = {0};
+	uint8_t copy[TAP_PYTHON_STRUCT];
+	struct visit visit = {.interp = interp, .id = id, .copy = copy};
+
+	if (!tap_python_try_field(python, interp, layout->interpreter.threads_head, &visit.addr))
+		return true;
+	while (tap_python_walk_on(&walk, visit.addr, MAX_THREADS)) {
+		if (!tap_memory_try_read(python->memory, visit.addr, copy, python->thread_bytes))
+			return true;
+		/* A thread state that belongs to another interpreter is none. */
+		if (tap_python_u64(copy, layout->thread.interp) != interp)
+			return true;
+		if (!fn(python, &visit, context))
+			return false;
+		visit.addr = tap_python_u64(copy, layout->thread.next);
+	}
+	return true;
+}
+
+static void each_thread(struct tap_python *python, visit_fn fn, void *context)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	struct tap_python_walk walk = {0};
+	uint64_t interp, id;
+
+	if (!python->info.supported ||
+		!tap_python_try_field(python, python->info.runtime_addr,
+			layout->runtime.interpreters_head, &interp))
+		return;
+	while (tap_python_walk_on(&walk, interp, MAX_INTERPRETERS)) {
+		if (!tap_python_try_field(python, interp, layout->interpreter.id, &id))
+			return;
+		if (!each_of_interpreter(python, interp, id, fn, context))
+			return;
+		if (!tap_python_try_field(python, interp, layout->interpreter.next, &interp))
+			return;
+	}
+}
+
+/* To 3.11 one runtime-wide pointer names the thread state that holds the GIL,
+ * in 3.12 each interpreter's GIL names its holder, from 3.13 on the thread
+ * state says so itself. */
+static int holds_gil(struct tap_python *python, const struct visit *visit)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t gil, holder;
+	uint32_t locked;
+
+	if (layout->thread.holds_gil >= 0)
+		return (tap_python_u32(visit->copy, layout->thread.holds_gil) &
+			       (uint32_t)layout->thread.holds_gil_mask) != 0;
+	if (layout->runtime.current_thread >= 0) {
+		if (!tap_python_try_field(python, python->info.runtime_addr,
+			    layout->runtime.current_thread, &holder))
+			return -1;
+		return holder == visit->addr;
+	}
+	if (!tap_python_try_field(python, visit->interp, layout->interpreter.gil, &gil) ||
+		!tap_python_try_field(python, gil, layout->gil.last_holder, &holder) ||
+		!tap_memory_try_u32(python->memory, gil + (uint64_t)layout->gil.locked, &locked))
+		return -1;
+	return locked && holder == visit->addr;
+}
+
+struct search {
+	pid_t tid;
+	uint64_t fs_base;
+	uint64_t addr;
+	int rank;
+	uint64_t position;
+	int holds_gil;
+};
+
+/* A thread that runs code of another interpreter has a state in each: the one
+ * that holds a GIL, else the one whose frames lie further in on the stack. */
+static bool match(struct tap_python *python, const struct visit *visit, void *context)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	struct search *search = context;
+	uint64_t pthread = tap_python_u64(visit->copy, layout->thread.thread_id);
+	uint64_t tid = tap_python_u64(visit->copy, layout->thread.native_thread_id);
+	bool same_tid = search->tid > 0 && tid == (uint64_t)search->tid;
+	uint64_t position;
+	int gil, rank;
+
+	if (search->fs_base ? pthread != search->fs_base : !same_tid)
+		return true;
+	gil = holds_gil(python, visit);
+	rank = 1 + (same_tid ? 1 : 0) + (gil == 1 ? 2 : 0);
+	position = tap_python_stack_position(python, visit->addr);
+	if (rank < search->rank)
+		return true;
+	if (rank == search->rank && (!position || position >= search->position))
+		return true;
+	search->addr = visit->addr;
+	search->rank = rank;
+	search->position = position ? position : UINT64_MAX;
+	search->holds_gil = gil;
+	return true;
+}
+
+uint64_t tap_python_thread(
+	struct tap_python *python, pid_t tid, uint64_t fs_base, int *holds_gil_ret)
+{
+	struct search search = {.tid = tid, .fs_base = fs_base, .holds_gil = -1};
+
+	each_thread(python, match, &search);
+	if (holds_gil_ret)
+		*holds_gil_ret = search.holds_gil;
+	return search.addr;
+}
+
+struct listing {
+	struct tap_python_thread_state *states;
+	size_t capacity;
+	size_t count;
+};
+
+static bool list(struct tap_python *python, const struct visit *visit, void *context)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	struct listing *listing = context;
+
+	if (listing->count < listing->capacity) {
+		struct tap_python_thread_state *state = &listing->states[listing->count];
+
+		state->addr = visit->addr;
+		state->pthread = tap_python_u64(visit->copy, layout->thread.thread_id);
+		state->tid = (pid_t)tap_python_u64(visit->copy, layout->thread.native_thread_id);
+		state->interpreter = (int64_t)visit->id;
+	}
+	listing->count++;
+	return true;
+}
+
+size_t tap_python_threads(
+	struct tap_python *python, struct tap_python_thread_state *states, size_t capacity)
+{
+	struct listing listing = {.states = states, .capacity = capacity};
+
+	each_thread(python, list, &listing);
+	return listing.count;
+}
