@@ -88,9 +88,11 @@ static bool find_records(struct tap_python *python, struct records *ret)
 }
 
 /* The record whose context or malloc pointer the function loads, by any
- * RIP-relative displacement in it; 0 for none or more than one. */
-static uint64_t loaded_record(
-	struct tap_python *python, const char *name, const struct records *records)
+ * RIP-relative displacement in it; 0 for none or more than one. Where pymalloc
+ * is inlined, PyMem_Malloc and PyObject_Malloc fall back to the raw domain:
+ * that one, already known, does not count. */
+static uint64_t loaded_record(struct tap_python *python, const char *name,
+	const struct records *records, uint64_t raw)
 {
 	uint8_t text[MAX_FUNCTION];
 	struct tap_symbol symbol;
@@ -110,7 +112,8 @@ static uint64_t loaded_record(
 		memcpy(&displacement, text + i, sizeof(displacement));
 		target = symbol.addr + i + 4 + (uint64_t)(int64_t)displacement;
 		for (size_t j = 0; j < records->count; j++) {
-			if (target != records->addrs[j] && target != records->addrs[j] + 8)
+			if (records->addrs[j] == raw ||
+				(target != records->addrs[j] && target != records->addrs[j] + 8))
 				continue;
 			if (found && found != records->addrs[j])
 				return 0;
@@ -131,8 +134,10 @@ bool tap_python_tables_scan(struct tap_python *python, uint64_t addrs[TAP_PYTHON
 
 	if (!find_records(python, &records))
 		return false;
+	/* TAP_PYTHON_RAW is the first. */
 	for (int i = 0; i < TAP_PYTHON_DOMAINS; i++) {
-		addrs[i] = loaded_record(python, functions[i], &records);
+		addrs[i] = loaded_record(
+			python, functions[i], &records, i ? addrs[TAP_PYTHON_RAW] : 0);
 		if (!addrs[i])
 			return false;
 		for (int j = 0; j < i; j++) {

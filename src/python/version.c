@@ -77,8 +77,9 @@ size_t tap_python_version_parse(const char *text, size_t size_bytes, uint32_t *h
 	return at;
 }
 
-/* "3.8.18 (default, Aug  1 2023, 10:00:00) \n[GCC 12.2.0]": Python/getversion.c
- * builds it in a static buffer when the interpreter starts. */
+/* "3.8.18 (default, Aug  1 2023, 10:00:00) \n[GCC 12.2.0]", from 3.10 on without
+ * the line feed: Python/getversion.c builds it in a static buffer when the
+ * interpreter starts. */
 bool tap_python_version_scan(const uint8_t *bytes, size_t size_bytes, uint32_t *hex_ret)
 {
 	const char *text = (const char *)bytes;
@@ -93,7 +94,7 @@ bool tap_python_version_scan(const uint8_t *bytes, size_t size_bytes, uint32_t *
 		taken = tap_python_version_parse(text + i, rest, &hex);
 		if (!taken || rest - taken < 2 || memcmp(text + i + taken, " (", 2) != 0)
 			continue;
-		if (memmem(text + i, rest, ") \n[", 4) == NULL)
+		if (!memmem(text + i, rest, ") \n[", 4) && !memmem(text + i, rest, ") [", 3))
 			continue;
 		*hex_ret = hex;
 		return true;

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every CPython that is found here runs tests/fixtures/python/parked.py, which
+ * tells the stacks of its threads as it sees them itself; what is read from
+ * outside has to be the same. HEAPTAP_TEST_SID names a tree of another
+ * distribution whose interpreters are run in it (as root).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "unit.h"
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/base/vector.h"
+#include "heaptap/proc/maps.h"
+#include "heaptap/python/python.h"
+#include "python/runtime.h"
+
+#define MAX_FRAMES 256
+/* Versions that are not read only say that they are there. */
+#define START                                                                                      \
+	"import io, os, sys; "                                                                     \
+	"sys.version_info < (3, 8) and (os.write(1, b'E\\n'), os.read(0, 1)) or "                  \
+	"eval(compile(io.open(3, encoding='utf-8').read(), 'parked.py', 'exec'))"
+
+/* An interpreter to test: its path, below root where that is not "". */
+struct interpreter {
+	char path[PATH_MAX];
+	char root[PATH_MAX];
+};
+
+struct target {
+	pid_t pid;
+	FILE *told;
+	int input;
+	struct tap_memory *memory;
+	struct tap_maps maps;
+	struct tap_symbols *symbols;
+	struct tap_python *python;
+	struct tap_strings *strings;
+};
+
+static void run_interpreter(const struct interpreter *interpreter, int in, int out)
+{
+	char script[PATH_MAX];
+	int fd;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(script, sizeof(script), "%s/python/parked.py", getenv("TAP_FIXTURES"));
+	fd = open(script, O_RDONLY);
+	if (fd < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(fd, 3) < 0)
+		_exit(126);
+	if (*interpreter->root && (chroot(interpreter->root) < 0 || chdir("/") < 0))
+		_exit(126);
+	execl(interpreter->path, interpreter->path, "-c", START, NULL);
+	_exit(127);
+}
+
+static void start(struct target *target, const struct interpreter *interpreter)
+{
+	int in[2], out[2];
+
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	target->pid = fork();
+	assert_true(target->pid >= 0);
+	if (!target->pid)
+		run_interpreter(interpreter, in[0], out[1]);
+	close(in[0]);
+	close(out[1]);
+	target->input = in[1];
+	target->told = fdopen(out[0], "r");
+}
+
+static void look(struct target *target)
+{
+	assert_ok(tap_memory_open(target->pid, false, &target->memory));
+	assert_ok(tap_maps_read(target->pid, &target->maps));
+	assert_ok(tap_symbols_open(
+		target->pid, target->memory, &target->maps, NULL, &target->symbols));
+	assert_ok(tap_python_open(target->symbols, target->memory, &target->python));
+	assert_non_null(target->python);
+	target->strings = tap_strings_create();
+}
+
+static void stop(struct target *target)
+{
+	tap_strings_destroy(target->strings);
+	tap_python_close(target->python);
+	tap_symbols_close(target->symbols);
+	tap_maps_deinit(&target->maps);
+	tap_memory_close(target->memory);
+	close(target->input);
+	fclose(target->told);
+	kill(target->pid, SIGKILL);
+	waitpid(target->pid, NULL, 0);
+}
+
+/* What the target told: lines of fields with tabs between. */
+struct told_frame {
+	char *function, *file;
+	int line;
+};
+
+struct told_thread {
+	pid_t tid;
+	uint64_t pthread;
+	TAP_VECTOR(struct told_frame) frames;
+};
+
+struct told {
+	char version[32];
+	uint32_t hex;
+	TAP_VECTOR(struct told_thread) threads;
+};
+
+static void read_frame(struct told_thread *thread, char *fields)
+{
+	struct told_frame *frame = tap_vector_add(&thread->frames);
+
+	frame->function = tap_strdup(strsep(&fields, "\t"));
+	frame->file = tap_strdup(strsep(&fields, "\t"));
+	frame->line = atoi(fields);
+}
+
+static void read_told(struct target *target, struct told *told)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t capacity = 0;
+
+	while (getline(&line, &capacity, target->told) > 0) {
+		line[strcspn(line, "\n")] = '\0';
+		if (line[0] == 'E')
+			return;
+		if (line[0] == 'V') {
+			sscanf(line, "V\t%31s\t%x", told->version, &told->hex);
+		} else if (line[0] == 'T') {
+			struct told_thread *thread = tap_vector_add(&told->threads);
+
+			sscanf(line, "T\t%d\t%lu", &thread->tid, &thread->pthread);
+		} else if (line[0] == 'F') {
+			assert_true(told->threads.count > 0);
+			read_frame(&told->threads.items[told->threads.count - 1], line + 2);
+		}
+	}
+	fail_msg("the target ended early");
+}
+
+/* The last thing the main thread does is to read its standard input. */
+static void wait_until_parked(const struct target *target)
+{
+	char path[64], text[256];
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", target->pid);
+	for (int tries = 0; tries < 20000; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(path, "r");
+
+		assert_non_null(f);
+		if (fgets(text, sizeof(text), f) && strncmp(text, "0 0x0 ", 6) == 0)
+			return;
+		usleep(1000);
+	}
+	fail_msg("the target does not come to rest: %s", text);
+}
+
+static void told_deinit(struct told *told)
+{
+	for (size_t i = 0; i < told->threads.count; i++) {
+		struct told_thread *thread = &told->threads.items[i];
+
+		for (size_t j = 0; j < thread->frames.count; j++) {
+			free(thread->frames.items[j].function);
+			free(thread->frames.items[j].file);
+		}
+		tap_vector_free(&thread->frames);
+	}
+	tap_vector_free(&told->threads);
+}
+
+static void compare_frames(struct target *target, const struct told_thread *thread, uint64_t state)
+{
+	struct tap_python_frame frames[MAX_FRAMES];
+	size_t count = tap_python_frames(target->python, state, frames, MAX_FRAMES);
+
+	for (size_t i = 0; i < count && i < thread->frames.count; i++) {
+		const struct told_frame *told = &thread->frames.items[i];
+		struct tap_frame frame;
+
+		assert_true(frames[i].key & TAP_PYTHON_KEY);
+		tap_python_resolve(target->python, frames[i].key, target->strings, &frame);
+		assert_non_null(frame.function);
+		assert_string_equal(frame.function, told->function);
+		assert_string_equal(frame.file, told->file);
+		assert_int_equal(frame.line, told->line);
+	}
+	assert_int_equal(count, thread->frames.count);
+	assert_true(frames[count - 1].entry);
+}
+
+static void compare_thread(struct target *target, const struct told_thread *thread)
+{
+	int holds_gil;
+	uint64_t state;
+
+	state = tap_python_thread(target->python, thread->tid, thread->pthread, &holds_gil);
+	assert_true(state != 0);
+	assert_int_equal(holds_gil, 0); /* all of them wait */
+	compare_frames(target, thread, state);
+	/* Again, from what is remembered now. */
+	compare_frames(target, thread, state);
+	if (tap_python_info(target->python)->hex >= 0x030b0000)
+		assert_true(tap_python_thread(target->python, thread->tid, 0, NULL) == state);
+}
+
+static void compare_list(struct target *target, const struct told *told)
+{
+	struct tap_python_thread_state states[64];
+	size_t count = tap_python_threads(target->python, states, 64);
+
+	assert_int_equal(count, told->threads.count);
+	for (size_t i = 0; i < count; i++) {
+		bool found = false;
+
+		for (size_t j = 0; j < told->threads.count; j++)
+			found |= told->threads.items[j].pthread == states[i].pthread;
+		assert_true(found);
+		assert_int_equal(states[i].interpreter, 0);
+	}
+	assert_true(tap_python_thread(target->python, 1, 0x1234, NULL) == 0);
+}
+
+/* Tables are where they are whichever way they were found. */
+static void compare_tables(struct target *target)
+{
+	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
+	uint64_t scanned[TAP_PYTHON_DOMAINS];
+
+	assert_ok(tap_python_tables(target->python, tables));
+	for (int i = 0; i < TAP_PYTHON_DOMAINS; i++) {
+		assert_int_equal(tables[i].domain, i);
+		for (int j = 0; j < 4; j++) {
+			const struct tap_mapping *mapping =
+				tap_maps_find(&target->maps, tables[i].functions[j]);
+
+			assert_non_null(mapping);
+			assert_true(mapping->executable);
+			assert_string_equal(
+				mapping->path, tap_python_info(target->python)->module);
+		}
+	}
+	assert_memory_equal(tables[TAP_PYTHON_MEM].functions, tables[TAP_PYTHON_OBJ].functions,
+		sizeof(tables[0].functions));
+	if (target->python->layout.minor < 12) {
+		assert_true(tap_python_tables_scan(target->python, scanned));
+		for (int i = 0; i < TAP_PYTHON_DOMAINS; i++)
+			assert_true(scanned[i] == tables[i].addr);
+	}
+}
+
+/* A code object lies in a pool, in a block of its size or in none if it is
+ * too big; the module's data lies in none. */
+static void compare_pools(struct target *target, const struct told *told)
+{
+	struct tap_python *python = target->python;
+	struct tap_python_thread_state states[64];
+	size_t count = tap_python_threads(python, states, 64), pooled = 0;
+
+	assert_true(count == told->threads.count);
+	for (size_t i = 0; i < target->maps.count; i++) {
+		const struct tap_mapping *mapping = &target->maps.items[i];
+
+		if (*mapping->path || !mapping->writable)
+			continue;
+		for (uint64_t pool = mapping->start & ~UINT64_C(16383); pool < mapping->end;
+			pool += 16384)
+			pooled += tap_python_pool_block_size(python, pool + 48) != 0;
+	}
+	assert_true(pooled > 20);
+	assert_int_equal(tap_python_pool_block_size(python, python->info.runtime_addr), 0);
+	assert_int_equal(tap_python_pool_block_size(python, 1), 0);
+}
+
+static void test_supported(struct target *target, const struct told *told)
+{
+	const struct tap_python_info *info = tap_python_info(target->python);
+
+	assert_string_equal(info->reason, "");
+	assert_true(info->supported);
+	assert_string_equal(info->version, told->version);
+	assert_int_equal(info->hex, told->hex);
+	assert_false(info->free_threaded);
+	for (size_t i = 0; i < told->threads.count; i++)
+		compare_thread(target, &told->threads.items[i]);
+	compare_list(target, told);
+	compare_tables(target);
+	compare_pools(target, told);
+	assert_true(target->python->eval_count > 0);
+	assert_true(tap_python_is_eval(target->python, target->python->eval[0].start));
+}
+
+static void test_unsupported(struct target *target, const char *path)
+{
+	const struct tap_python_info *info = tap_python_info(target->python);
+	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
+
+	assert_false(info->supported);
+	assert_non_null(strstr(path, info->version));
+	assert_non_null(strstr(info->reason, "no layout for CPython "));
+	assert_int_equal(tap_python_threads(target->python, NULL, 0), 0);
+	assert_true(tap_python_thread(target->python, target->pid, 0, NULL) == 0);
+	assert_code(tap_python_tables(target->python, tables), TAP_ERR_NOT_FOUND);
+	assert_int_equal(tap_python_pool_block_size(target->python, 4096), 0);
+}
+
+static void reads_what_the_interpreter_says(void **state)
+{
+	const struct interpreter *interpreter = *state;
+	struct target target = {0};
+	struct told told = {0};
+
+	if (access(interpreter->path, X_OK) != 0 && !*interpreter->root) {
+		print_message("no interpreter here\n");
+		skip();
+	}
+	start(&target, interpreter);
+	read_told(&target, &told);
+	wait_until_parked(&target);
+	look(&target);
+	if (told.hex)
+		test_supported(&target, &told);
+	else
+		test_unsupported(&target, interpreter->path);
+	told_deinit(&told);
+	stop(&target);
+}
+
+TAP_VECTOR_TYPE(interpreters, struct interpreter);
+
+static void add_pattern(struct interpreters *list, const char *root, const char *pattern)
+{
+	char path[PATH_MAX];
+	glob_t found;
+
+	snprintf(path, sizeof(path), "%s%s", root, pattern);
+	if (glob(path, 0, NULL, &found) == 0) {
+		for (size_t i = 0; i < found.gl_pathc; i++) {
+			struct interpreter *interpreter = tap_vector_add(list);
+
+			snprintf(interpreter->path, sizeof(interpreter->path), "%s",
+				found.gl_pathv[i] + strlen(root));
+			snprintf(interpreter->root, sizeof(interpreter->root), "%s", root);
+		}
+		globfree(&found);
+	} else {
+		print_message("SKIP: no interpreter %s\n", path);
+	}
+}
+
+static void find_interpreters(struct interpreters *list)
+{
+	const char *pyenv = getenv("PYENV_ROOT"), *sid = getenv("HEAPTAP_TEST_SID");
+	char pattern[PATH_MAX];
+
+	if (pyenv) {
+		snprintf(pattern, sizeof(pattern), "%s/versions/*/bin/python", pyenv);
+		add_pattern(list, "", pattern);
+	}
+	add_pattern(list, "", "/usr/bin/python3.[0-9]");
+	add_pattern(list, "", "/usr/bin/python3.[0-9][0-9]");
+	if (sid && geteuid() == 0)
+		add_pattern(list, sid, "/usr/bin/python3.[0-9][0-9]");
+	else
+		print_message("SKIP: HEAPTAP_TEST_SID is not set, or this is not root\n");
+}
+
+int main(void)
+{
+	TAP_VECTOR(struct CMUnitTest) tests = {0};
+	struct interpreters list = {0};
+	int failed;
+
+	find_interpreters(&list);
+	for (size_t i = 0; i < list.count; i++) {
+		struct CMUnitTest *test = tap_vector_add(&tests);
+
+		test->name = list.items[i].path;
+		test->test_func = reads_what_the_interpreter_says;
+		test->initial_state = &list.items[i];
+	}
+	failed = tests.count ? _cmocka_run_group_tests(
+				       "python_live", tests.items, tests.count, NULL, NULL) :
+			       77;
+	tap_vector_free(&tests);
+	tap_vector_free(&list);
+	return failed;
+}
