@@ -285,30 +285,37 @@ static bool shift(struct tap_insn *insn, const cs_x86 *x86)
 	return two_operands(insn, x86);
 }
 
-static bool push(struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_prefixes *prefixes)
+/* push and pop: 8 bytes, or 2 under an operand size prefix that REX.W does not
+ * overrule. capstone has it wrong for some forms. */
+static bool stack(
+	struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_prefixes *prefixes)
 {
 	if (x86->op_count != 1)
 		return false;
+	insn->width = prefixes->word ? 2 : 8;
 	if (x86->operands[0].type != X86_OP_IMM)
-		return one_operand(insn, x86) && (insn->width == 8 || insn->width == 2);
+		return set_rm(insn, &x86->operands[0]);
 	set_immediate(insn, &x86->operands[0]);
-	/* Of an immediate, capstone says 8 under an operand size prefix too. */
-	insn->width = prefixes->operand_size ? 2 : 8;
 	return true;
 }
 
 /* An operand size prefix means 16 bits to one maker's processors and nothing
- * to the other's. */
+ * to the other's. capstone believes in it even where REX.W overrules it, so
+ * the target is taken from the bytes. */
 static bool branch(
 	struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_prefixes *prefixes)
 {
 	const cs_x86_op *target = &x86->operands[0];
 
-	if (x86->op_count != 1 || prefixes->operand_size)
+	if (x86->op_count != 1 || prefixes->word)
 		return false;
 	insn->width = 8;
 	if (target->type == X86_OP_IMM) {
-		set_immediate(insn, target);
+		uint8_t opcode = insn->bytes[prefixes->opcode];
+		bool is_short = (opcode & 0xf0) == 0x70 || opcode == 0xeb;
+
+		insn->imm = (int64_t)tap_x86_target(insn, is_short ? 1 : 4);
+		insn->flags |= TAP_X86_IMMEDIATE;
 		return true;
 	}
 	return target->size == 8 && set_rm(insn, target);
@@ -319,7 +326,7 @@ static bool ret(struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_p
 	if (x86->op_count == 1)
 		insn->imm = (uint16_t)x86->operands[0].imm;
 	insn->width = 8;
-	return !prefixes->operand_size;
+	return !prefixes->word;
 }
 
 static bool operands(
@@ -348,9 +355,8 @@ static bool operands(
 	case TAP_X86_SAR:
 		return shift(insn, x86);
 	case TAP_X86_PUSH:
-		return push(insn, x86, prefixes);
 	case TAP_X86_POP:
-		return one_operand(insn, x86) && (insn->width == 8 || insn->width == 2);
+		return stack(insn, x86, prefixes);
 	case TAP_X86_INC:
 	case TAP_X86_DEC:
 	case TAP_X86_NEG:
@@ -359,7 +365,7 @@ static bool operands(
 		return one_operand(insn, x86);
 	case TAP_X86_LEAVE:
 		insn->width = 8;
-		return !prefixes->operand_size;
+		return !prefixes->word;
 	case TAP_X86_JMP:
 	case TAP_X86_JCC:
 	case TAP_X86_CALL:
@@ -395,7 +401,7 @@ static bool fill(struct tap_insn *insn, const cs_insn *from)
 		insn->condition = opcode[opcode[0] == 0x0f] & 0x0f;
 	}
 	/* Without REX.W the destination has 32 bits, where capstone says 64. */
-	if (from->id == X86_INS_MOVSXD && (!(prefixes.rex & 0x08) || prefixes.operand_size))
+	if (from->id == X86_INS_MOVSXD && !(prefixes.rex & 0x08))
 		return false;
 	if (prefixes.segment == 0x64)
 		insn->flags |= TAP_X86_FS;

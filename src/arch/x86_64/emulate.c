@@ -22,7 +22,7 @@ static uint64_t operand_address(struct machine *m)
 	uint64_t addr = (uint64_t)(int64_t)insn->disp;
 
 	if (insn->rm == TAP_DWARF_RIP)
-		addr += insn->addr + insn->size_bytes;
+		addr += tap_x86_next(insn);
 	else if (insn->rm != TAP_X86_NO_REGISTER)
 		addr += *tap_regs_dwarf(&m->regs, insn->rm);
 	if (insn->index != TAP_X86_NO_REGISTER)
@@ -321,7 +321,7 @@ enum tap_emulation tap_insn_emulate(
 	/* Who steps through its own code wants the trap after each instruction. */
 	if (regs->eflags & TAP_X86_TF)
 		return TAP_EMULATION_NOT;
-	m.regs.rip = insn->addr + insn->size_bytes;
+	m.regs.rip = tap_x86_next(insn);
 	result = carry_out(&m);
 	if (result != TAP_EMULATION_DONE)
 		return result;

@@ -17,7 +17,7 @@ static bool take_legacy(uint8_t byte, struct tap_x86_prefixes *ret)
 		ret->segments++;
 		ret->segment = byte;
 	} else if (byte == 0x66) {
-		ret->operand_size = true;
+		ret->word = true;
 	} else if (byte == 0x67) {
 		ret->address_size = true;
 	} else if (byte == 0xf2 || byte == 0xf3) {
@@ -48,6 +48,19 @@ void tap_x86_prefixes(const struct tap_insn *insn, struct tap_x86_prefixes *ret)
 		}
 	}
 	ret->opcode = i;
+	if (ret->rex & 0x08)
+		ret->word = false;
+}
+
+uint64_t tap_x86_target(const struct tap_insn *insn, size_t operand_bytes)
+{
+	const uint8_t *at = insn->bytes + insn->size_bytes - operand_bytes;
+	int32_t wide;
+
+	if (operand_bytes == 1)
+		return tap_x86_next(insn) + (uint64_t)(int64_t)(int8_t)*at;
+	memcpy(&wide, at, sizeof(wide));
+	return tap_x86_next(insn) + (uint64_t)(int64_t)wide;
 }
 
 /* Length of opcode ff with its operand, from its ModRM byte on; 0 where that

@@ -72,13 +72,21 @@ struct tap_x86_prefixes {
 	uint8_t rex;      /* 0: none */
 	uint8_t segments; /* how many segment overrides, of which the last counts: */
 	uint8_t segment;
-	bool operand_size; /* 66 */
+	bool word; /* 66, and no REX.W which would overrule it */
 	bool address_size; /* 67 */
 	bool repeat;       /* f2, f3 */
 	bool lock;
 	bool odd; /* a REX prefix that the processor ignores, not being the last */
 };
 void tap_x86_prefixes(const struct tap_insn *insn, struct tap_x86_prefixes *ret);
+
+static inline uint64_t tap_x86_next(const struct tap_insn *insn)
+{
+	return insn->addr + insn->size_bytes;
+}
+
+/* Where a branch goes whose relative operand is its last 1 or 4 bytes. */
+uint64_t tap_x86_target(const struct tap_insn *insn, size_t operand_bytes);
 
 static inline uint64_t tap_x86_mask(unsigned width)
 {

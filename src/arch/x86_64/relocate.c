@@ -63,29 +63,12 @@ static void put_pushed(struct output *out, size_t disp_at, uint64_t value)
 	put(out, &value, sizeof(value));
 }
 
-static uint64_t next_of(const struct tap_insn *insn)
-{
-	return insn->addr + insn->size_bytes;
-}
-
-/* Where a branch with a relative operand of that size at its end goes. */
-static uint64_t target_of(const struct tap_insn *insn, size_t operand_bytes)
-{
-	const uint8_t *at = insn->bytes + insn->size_bytes - operand_bytes;
-	int32_t wide;
-
-	if (operand_bytes == 1)
-		return next_of(insn) + (uint64_t)(int64_t)(int8_t)*at;
-	memcpy(&wide, at, sizeof(wide));
-	return next_of(insn) + (uint64_t)(int64_t)wide;
-}
-
 static void relocate_call(struct output *out, const struct tap_insn *insn)
 {
 	size_t disp_at = put_push(out);
 
-	put_jump(out, target_of(insn, 4));
-	put_pushed(out, disp_at, next_of(insn));
+	put_jump(out, tap_x86_target(insn, 4));
+	put_pushed(out, disp_at, tap_x86_next(insn));
 }
 
 static void relocate_jcc(struct output *out, uint8_t condition, uint64_t target)
@@ -118,7 +101,7 @@ static void relocate_loop(struct output *out, const struct tap_insn *insn)
 	put_byte(out, 0xeb);
 	skip_at = out->size_bytes;
 	put_byte(out, 0);
-	put_jump(out, target_of(insn, 1));
+	put_jump(out, tap_x86_target(insn, 1));
 	out->code[skip_at] = (uint8_t)(out->size_bytes - skip_at - 1);
 }
 
@@ -140,7 +123,7 @@ static struct tap_error *put_fixed(struct output *out, const struct tap_insn *in
 	if (insn->rip_disp_offset + sizeof(disp) > insn->size_bytes)
 		return unsupported(insn, "its operand relative to rip was not found");
 	memcpy(&disp, insn->bytes + insn->rip_disp_offset, sizeof(disp));
-	if (!reach(out->to + out->size_bytes, next_of(insn) + (uint64_t)(int64_t)disp, &disp))
+	if (!reach(out->to + out->size_bytes, tap_x86_next(insn) + (uint64_t)(int64_t)disp, &disp))
 		return unsupported(insn, "its operand is more than 2 GB away from there");
 	memcpy(out->code + start + insn->rip_disp_offset, &disp, sizeof(disp));
 	return NULL;
@@ -173,7 +156,7 @@ static struct tap_error *relocate_indirect_call(
 	if (err)
 		return err;
 	out->code[modrm_at] ^= (2 ^ 4) << 3;
-	put_pushed(out, disp_at, next_of(insn));
+	put_pushed(out, disp_at, tap_x86_next(insn));
 	return NULL;
 }
 
@@ -241,7 +224,7 @@ struct tap_error *tap_insn_relocate(
 	opcode = insn->bytes + prefixes.opcode;
 	if (prefixes.opcode < insn->size_bytes)
 		kind = kind_of(opcode, insn->size_bytes - prefixes.opcode);
-	if (kind != PLAIN && (prefixes.operand_size || prefixes.odd || prefixes.lock))
+	if (kind != PLAIN && (prefixes.word || prefixes.odd || prefixes.lock))
 		return unsupported(insn, "a branch with prefixes that processors take differently");
 	if (insn->rip_disp_offset && prefixes.address_size)
 		return unsupported(insn, "an operand relative to eip");
@@ -250,16 +233,16 @@ struct tap_error *tap_insn_relocate(
 		err = put_fixed(&out, insn);
 		break;
 	case SHORT_JUMP:
-		put_jump(&out, target_of(insn, 1));
+		put_jump(&out, tap_x86_target(insn, 1));
 		break;
 	case LONG_JUMP:
-		put_jump(&out, target_of(insn, 4));
+		put_jump(&out, tap_x86_target(insn, 4));
 		break;
 	case SHORT_JCC:
-		relocate_jcc(&out, opcode[0] & 0x0f, target_of(insn, 1));
+		relocate_jcc(&out, opcode[0] & 0x0f, tap_x86_target(insn, 1));
 		break;
 	case LONG_JCC:
-		relocate_jcc(&out, opcode[1] & 0x0f, target_of(insn, 4));
+		relocate_jcc(&out, opcode[1] & 0x0f, tap_x86_target(insn, 4));
 		break;
 	case LOOP:
 		relocate_loop(&out, insn);
