@@ -294,6 +294,22 @@ char *tap_text_clean_copy(const char *text)
 	return tap_text_clean(tap_alloc(capacity), capacity, text);
 }
 
+char *tap_text_utf8_copy(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	char *copy = tap_alloc(strlen(text) * 3 + 1);
+	char *out = copy;
+
+	while (*p) {
+		uint32_t c;
+		size_t length = decode(p, &c);
+
+		out = mempcpy(out, length ? (const char *)p : "\xef\xbf\xbd", length ? length : 3);
+		p += length ? length : 1;
+	}
+	return copy;
+}
+
 size_t tap_text_width(const char *text)
 {
 	const unsigned char *p = (const unsigned char *)text;

@@ -54,6 +54,10 @@ char *tap_text_clean(char *buf, size_t capacity, const char *text);
 /* As tap_text_clean() into memory of its own, of any length; free() it. */
 char *tap_text_clean_copy(const char *text);
 
+/* Text as UTF-8 and nothing else is changed: bytes that are not become
+ * U+FFFD. For formats that escape controls by themselves; free() it. */
+char *tap_text_utf8_copy(const char *text);
+
 /* Cells that the cleaned UTF-8 text takes on a terminal, by wcwidth(). */
 size_t tap_text_width(const char *text);
 

@@ -16,6 +16,9 @@ void tap_stop_install(void);
 /* How many times a signal asked for the end: 0, 1, or more. */
 int tap_stop_requested(void);
 
+/* Asks for the end as a signal would: nobody reads the answer any more. */
+void tap_stop_request(void);
+
 /* A suspend (Ctrl-Z) is asked for; whoever records lifts what is planted and
  * then calls tap_stop_suspend(), which stops heaptap and returns after
  * SIGCONT. */
@@ -23,7 +26,7 @@ bool tap_stop_suspend_requested(void);
 void tap_stop_suspend(void);
 
 /* Sleeps until the CLOCK_MONOTONIC time, or a request, whichever comes first;
- * true: the time was reached. */
+ * true: the time was reached. A request that came before ends it at once. */
 bool tap_stop_sleep_until(unsigned long long monotonic_ns);
 
 #endif
