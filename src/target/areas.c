@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "heaptap/base/log.h"
+#include "heaptap/proc/maps.h"
+#include "heaptap/proc/process.h"
+#include "target/internal.h"
+#include "target/ptrace.h"
+
+#define PAGE_BYTES UINT64_C(4096)
+#define AREA_BYTES (16 * PAGE_BYTES)
+/* How far a 32-bit displacement reaches, with room for the area itself and
+ * for what a relocated operand adds. */
+#define NEAR_BYTES (UINT64_C(0x7ff00000))
+#define LOWEST_ADDR UINT64_C(0x10000)
+#define ALIGN_BYTES 16
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : b - a;
+}
+
+/* A hole between mappings, as near as can be: not right in front of the heap
+ * that brk grows, nor below a stack. 0: none in reach. */
+static uint64_t find_hole(const struct tap_maps *maps, uint64_t near)
+{
+	uint64_t best = 0;
+
+	for (size_t i = 0; i + 1 < maps->count; i++) {
+		uint64_t start = maps->items[i].end;
+		uint64_t end = maps->items[i + 1].start;
+		uint64_t candidate;
+
+		/* A page is left free on both sides. */
+		if (end - start < AREA_BYTES + 2 * PAGE_BYTES || end < start)
+			continue;
+		if (!strcmp(maps->items[i].path, "[heap]") ||
+			!strcmp(maps->items[i + 1].path, "[stack]"))
+			continue;
+		/* brk may not have been called yet: it begins near the
+		 * executable's end. The upper end of a hole is out of its way. */
+		candidate = start >= near ? start + PAGE_BYTES : end - AREA_BYTES - PAGE_BYTES;
+		if (i + 1 < maps->count && end - start > 64 * AREA_BYTES)
+			candidate = end - AREA_BYTES - PAGE_BYTES;
+		if (candidate < LOWEST_ADDR || distance(candidate, near) > NEAR_BYTES)
+			continue;
+		if (!best || distance(candidate, near) < distance(best, near))
+			best = candidate;
+	}
+	return best;
+}
+
+static uint64_t pid_namespace(void)
+{
+	struct stat info;
+
+	return stat("/proc/self/ns/pid", &info) ? 0 : info.st_ino;
+}
+
+static struct tap_error *write_head(struct tap_target *target, const struct area *area)
+{
+	struct tap_process self = {0};
+	struct area_head head = {
+		.magic = AREA_MAGIC,
+		.version = 1,
+		.owner_pid = getpid(),
+		.owner_pid_namespace = pid_namespace(),
+		.size_bytes = area->size_bytes,
+	};
+	struct tap_error *err = tap_process_read(getpid(), &self);
+
+	if (err)
+		return err;
+	head.owner_start_ticks = self.start_ticks;
+	tap_process_deinit(&self);
+	return tap_memory_write(target->memory, area->start, &head, sizeof(head));
+}
+
+static struct tap_error *map_area(struct tap_target *target, uint64_t near)
+{
+	struct tap_maps maps = {0};
+	struct tap_error *err = tap_maps_read(target->pid, &maps);
+	uint64_t hole;
+	int64_t result = 0;
+	struct area area;
+
+	if (err)
+		return err;
+	hole = find_hole(&maps, near);
+	tap_maps_deinit(&maps);
+	if (!hole)
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"no free address within 2 GiB of 0x%llx", (unsigned long long)near);
+	err = remote_call_anywhere(target, SYS_mmap,
+		(uint64_t[]){hole, AREA_BYTES, PROT_READ | PROT_EXEC,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
+		&result);
+	if (err)
+		return err;
+	if (result < 0 && result > -4096)
+		return tap_error_errno((int)-result, "no memory for code in process %d", target->pid);
+	area = (struct area){(uint64_t)result, AREA_BYTES, sizeof(struct area_head)};
+	area.used_bytes = (area.used_bytes + ALIGN_BYTES - 1) & ~(uint64_t)(ALIGN_BYTES - 1);
+	tap_vector_push(&target->areas, area);
+	/* A kernel before 4.17 knows no MAP_FIXED_NOREPLACE and takes the
+	 * address as a hint: what it gave is used only if it is in reach. */
+	return write_head(target, &area);
+}
+
+static bool take(struct area *area, uint64_t near, size_t size_bytes, uint64_t *addr_ret)
+{
+	if (distance(area->start, near) > NEAR_BYTES ||
+		area->used_bytes + size_bytes > area->size_bytes)
+		return false;
+	*addr_ret = area->start + area->used_bytes;
+	area->used_bytes += (size_bytes + ALIGN_BYTES - 1) & ~(size_t)(ALIGN_BYTES - 1);
+	return true;
+}
+
+struct tap_error *area_reserve(
+	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret)
+{
+	struct tap_error *err;
+
+	for (size_t i = 0; i < target->areas.count; i++)
+		if (take(&target->areas.items[i], near, size_bytes, addr_ret))
+			return NULL;
+	err = map_area(target, near);
+	if (err)
+		return err;
+	if (!take(&target->areas.items[target->areas.count - 1], near, size_bytes, addr_ret))
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "memory for code came too far away");
+	return NULL;
+}
+
+bool area_holds(const struct tap_target *target, uint64_t addr)
+{
+	for (size_t i = 0; i < target->areas.count; i++)
+		if (addr - target->areas.items[i].start < target->areas.items[i].size_bytes)
+			return true;
+	return false;
+}
+
+uint64_t area_way_out(const struct tap_target *target, uint64_t pc)
+{
+	struct tap_map_slot *slot;
+
+	if (!area_holds(target, pc))
+		return 0;
+	for (size_t i = 0; tap_map_next(&target->breakpoints, &i, &slot);) {
+		const struct tap_breakpoint *bp = (const struct tap_breakpoint *)slot->value;
+
+		if (bp->leads_to && pc - bp->addr < bp->insn.size_bytes + 1u)
+			return bp->leads_to;
+		if (!bp->slot)
+			continue;
+		if (pc == bp->slot)
+			return bp->addr;
+		if (pc == bp->slot_jump)
+			return bp->addr + bp->insn.size_bytes;
+	}
+	return 0;
+}
+
+struct tap_error *area_unmap_all(struct tap_target *target)
+{
+	struct tap_error *err = NULL;
+
+	while (target->areas.count && !err) {
+		const struct area *area = &target->areas.items[target->areas.count - 1];
+		int64_t result = 0;
+
+		err = remote_call_anywhere(target, SYS_munmap,
+			(uint64_t[]){area->start, area->size_bytes, 0, 0, 0, 0}, &result);
+		if (!err && result)
+			err = tap_error_errno((int)-result, "munmap");
+		if (!err)
+			target->areas.count--;
+	}
+	return tap_error_wrap(err, "%llu KiB of heaptap's code stay mapped in process %d, unused",
+		(unsigned long long)(target->areas.count * AREA_BYTES / 1024), target->pid);
+}
+
+struct tap_error *area_unmap_in_child(
+	struct tap_target *target, pid_t tid, struct tap_memory *memory)
+{
+	struct tap_error *err = NULL;
+	struct tap_regs regs;
+
+	if (!target->areas.count)
+		return NULL;
+	if (pt_get_regs(tid, &regs))
+		return tap_error_errno(ESRCH, "registers of process %d", tid);
+	for (size_t i = 0; i < target->areas.count && !err; i++) {
+		const struct area *area = &target->areas.items[i];
+		int64_t result;
+
+		err = remote_call(target, tid, memory, &regs, SYS_munmap,
+			(uint64_t[]){area->start, area->size_bytes, 0, 0, 0, 0}, &result);
+	}
+	return err;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TARGET_INTERNAL_H
+#define TARGET_INTERNAL_H
+
+/* What the files of this layer share: the state of one target. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "heaptap/arch/insn.h"
+#include "heaptap/base/map.h"
+#include "heaptap/base/vector.h"
+#include "heaptap/target/target.h"
+
+enum tracee_state {
+	TRACEE_NEW,       /* seized by the kernel for us; its first stop has not been seen */
+	TRACEE_RUNNING,
+	TRACEE_STOPPED,   /* in a ptrace stop that we have taken notice of */
+	TRACEE_LISTENING, /* in a group stop, waiting for SIGCONT */
+};
+
+struct tracee {
+	struct tap_tracee public; /* first: the two are cast into each other */
+	enum tracee_state state;
+	bool foreign;             /* another process that shares the memory (vfork) */
+	bool interrupted;         /* an interrupt of ours has not been reported yet */
+	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
+	uint64_t stopped_ns;      /* when the present stop was noticed */
+	/* The system call that was last called again by hand: the time since it
+	 * began first counts, however often it is interrupted. */
+	uint64_t restarted_pc;
+	uint64_t restarted_since_ns;
+};
+
+/* A child's first stop that came before its parent told of it. */
+struct orphan {
+	pid_t tid;
+	int status;
+};
+
+/* A redirected pointer: an entry of an allocator table. */
+struct redirect {
+	uint64_t pointer_addr;
+	uint64_t original;
+	uint64_t stub;
+};
+
+/* Memory of ours in the target, r-x, filled through /proc/PID/mem: slots for
+ * instructions that run out of line, and stubs. It begins with struct
+ * area_head. */
+struct area {
+	uint64_t start;
+	uint64_t size_bytes;
+	uint64_t used_bytes;
+};
+
+/* Names the owner, so that who comes later knows what this is. */
+struct area_head {
+	char magic[16]; /* AREA_MAGIC */
+	uint32_t version;
+	int32_t owner_pid;
+	uint64_t owner_start_ticks;
+	uint64_t owner_pid_namespace;
+	uint64_t size_bytes;
+};
+#define AREA_MAGIC "heaptap area\r\n\032"
+
+struct tap_breakpoint {
+	uint64_t addr;
+	void *owner;
+	struct tap_insn insn;  /* the one it displaces; of a stub: its jump */
+	uint64_t slot;         /* the same, to run out of line; 0 where it is emulated */
+	uint64_t slot_jump;    /* in the slot: the jump behind the instruction */
+	uint64_t leads_to;     /* of a stub: what the pointer held before; else 0 */
+	bool planted;
+};
+
+struct tap_target {
+	pid_t pid;
+	struct tap_process process;
+	struct tap_memory *memory;
+	struct tap_map tracees;     /* tid -> struct tracee * */
+	struct tap_map breakpoints; /* address -> struct tap_breakpoint * */
+	TAP_VECTOR(struct orphan) orphans;
+	TAP_VECTOR(struct tap_event) queue; /* events that came while another was waited for */
+	TAP_VECTOR(struct redirect) redirects;
+	TAP_VECTOR(struct area) areas;
+	TAP_VECTOR(struct tap_breakpoint *) forgotten; /* their memory is gone; freed at the end */
+	TAP_VECTOR(struct tracee *) gone; /* freed when the next event is asked for */
+	uint64_t syscall_ret, sigreturn;  /* code in the target that injected calls use */
+	pthread_t tracer;
+	atomic_bool kicked;
+	bool exited;
+	bool executed;              /* it runs another program: nothing of ours is left */
+	struct tap_target_stats stats;
+};
+
+/* attach.c */
+void target_destroy(struct tap_target *target);
+
+/* tracees.c */
+struct tracee *tracee_find(struct tap_target *target, pid_t tid);
+struct tracee *tracee_add(struct tap_target *target, pid_t tid, enum tracee_state state);
+void tracee_remove(struct tap_target *target, struct tracee *tracee);
+void tracee_continue(struct tap_target *target, struct tracee *tracee, int signal);
+/* Brings one to a stop within the bound, dealing with whatever it reports
+ * first; 1: it stands and public.regs are loaded; 0: not in time; < 0: gone. */
+int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns);
+/* A stopped tracee that calls can be injected into: one that stands already,
+ * else the one that a stop disturbs least. It is to be continued afterwards
+ * if *was_running_ret. NULL where there is none now. */
+struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret);
+/* An EINTR that only our stop caused: public.regs make the call again. */
+void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
+
+/* events.c: deals with one stop; true where an event came of it. */
+bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
+	struct tap_event *ret);
+/* Undoes a breakpoint's hit that is not to be dealt with now: the PC goes
+ * back to the breakpoint. True: it was one of ours. */
+bool event_rewind(struct tap_target *target, struct tracee *tracee);
+
+/* children.c: a new thread or process that parent's PTRACE_EVENT_CLONE, FORK
+ * or VFORK told of; true where an event came of it. */
+bool children_adopt(
+	struct tap_target *target, struct tracee *parent, int event, struct tap_event *ret);
+void children_handle_orphan(struct tap_target *target, pid_t tid, int status);
+
+/* remote.c: one system call in a stopped thread, which afterwards has the
+ * registers `resume` again. Safe at every instruction if we are killed.
+ * *result_ret is what the call returned: a negative errno is no error here. */
+struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *resume, long number, const uint64_t arguments[6],
+	int64_t *result_ret);
+/* The same in whichever thread it disturbs least. */
+struct tap_error *remote_call_anywhere(
+	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);
+
+/* areas.c */
+struct tap_error *area_reserve(
+	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret);
+bool area_holds(const struct tap_target *target, uint64_t addr);
+/* Where a thread with its PC in an area is to go on instead; 0: nowhere. */
+uint64_t area_way_out(const struct tap_target *target, uint64_t pc);
+struct tap_error *area_unmap_all(struct tap_target *target);
+struct tap_error *area_unmap_in_child(struct tap_target *target, pid_t tid,
+	struct tap_memory *memory);
+
+/* breakpoints.c */
+void breakpoint_step_over(struct tap_target *target, struct tracee *tracee,
+	struct tap_breakpoint *breakpoint);
+/* Takes everything out of a forked copy of the target's memory. */
+void breakpoints_disinfect(struct tap_target *target, struct tap_memory *memory);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include "heaptap/arch/cpu.h"
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/clock.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/proc/maps.h"
+#include "heaptap/proc/tasks.h"
+#include "target/internal.h"
+#include "target/ptrace.h"
+#include "target/restart.h"
+
+#define RED_ZONE_BYTES 128
+#define XSTATE_MAX_BYTES 16384
+#define FRAME_MAX_BYTES (TAP_CPU_FRAME_MAX + 64)
+#define CALL_BOUND_NS UINT64_C(2000000000)
+#define SCAN_PIECE_BYTES (64 << 10)
+#define SCAN_MAX_BYTES (64u << 20) /* of one mapping */
+#define SYSCALL_STOP (SIGTRAP | 0x80)
+#define ALL_SIGNALS UINT64_MAX
+
+/* The address of a byte pattern in a mapping, 0 where it is not there. */
+static uint64_t scan(struct tap_memory *memory, const struct tap_mapping *mapping,
+	const uint8_t *pattern, size_t pattern_size)
+{
+	_cleanup_free_ uint8_t *piece = tap_alloc(SCAN_PIECE_BYTES);
+	uint64_t end = mapping->end;
+
+	if (end - mapping->start > SCAN_MAX_BYTES)
+		end = mapping->start + SCAN_MAX_BYTES;
+	/* Pieces overlap, so that a pattern across a border is found. */
+	for (uint64_t at = mapping->start; at < end; at += SCAN_PIECE_BYTES - 16) {
+		size_t got = tap_memory_read_some(memory, at, piece, SCAN_PIECE_BYTES);
+		uint8_t *found = got ? memmem(piece, got, pattern, pattern_size) : NULL;
+
+		if (found)
+			return at + (uint64_t)(found - piece);
+	}
+	return 0;
+}
+
+/* Code that is already in the target: a system call behind which a return
+ * comes, and the trampoline that ends signal handlers. */
+static struct tap_error *find_code(struct tap_target *target)
+{
+	struct tap_maps maps = {0};
+	struct tap_error *err;
+
+	if (target->syscall_ret && target->sigreturn)
+		return NULL;
+	err = tap_maps_read(target->pid, &maps);
+	if (err)
+		return err;
+	for (size_t i = 0; i < maps.count; i++) {
+		const struct tap_mapping *mapping = &maps.items[i];
+
+		if (!mapping->executable || !mapping->readable || !mapping->inode)
+			continue;
+		if (!target->sigreturn)
+			target->sigreturn = scan(target->memory, mapping, tap_cpu_sigreturn,
+				sizeof(tap_cpu_sigreturn));
+		if (!target->syscall_ret)
+			target->syscall_ret = scan(target->memory, mapping, tap_cpu_syscall_ret,
+				sizeof(tap_cpu_syscall_ret));
+	}
+	tap_maps_deinit(&maps);
+	if (!target->syscall_ret || !target->sigreturn)
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"no system call in process %d can be borrowed: its code has no "
+			"'syscall; ret' or no signal return",
+			target->pid);
+	return NULL;
+}
+
+static struct tap_error *check_allowed(struct tap_target *target, pid_t tid)
+{
+	struct tap_task task;
+	struct tap_error *err = tap_task_read(tid, tid, &task);
+
+	if (err)
+		return err;
+	if (task.shadow_stack)
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"thread %d has a shadow stack: nothing can be injected", tid);
+	if (task.seccomp && pt_set_options(tid, TRACE_OPTIONS | PTRACE_O_SUSPEND_SECCOMP))
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_UNSUPPORTED,
+				"process %d filters its system calls (seccomp)", target->pid),
+			"run heaptap as root, which may suspend the filter for its own call");
+	return NULL;
+}
+
+/* Lays the frame that undoes the call by itself: where we are killed half
+ * way, the kernel returns the thread to `resume` all the same. */
+static struct tap_error *lay_frame(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *resume, uint64_t mask, uint64_t *at_ret)
+{
+	_cleanup_free_ uint8_t *xstate = tap_alloc(XSTATE_MAX_BYTES);
+	_cleanup_free_ uint8_t *frame = tap_alloc(FRAME_MAX_BYTES);
+	uint64_t at = (resume->rsp - RED_ZONE_BYTES - FRAME_MAX_BYTES) & ~63ull;
+	size_t xstate_size = 0, size;
+
+	if (pt_get_xstate(tid, xstate, XSTATE_MAX_BYTES, &xstate_size))
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"the vector registers of thread %d cannot be read", tid);
+	size = tap_cpu_signal_frame(frame, FRAME_MAX_BYTES, at, target->sigreturn, resume, mask,
+		xstate, xstate_size);
+	if (!size)
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"the vector registers of thread %d do not fit a signal frame", tid);
+	*at_ret = at;
+	return tap_error_wrap(tap_memory_write(memory, at, frame, size),
+		"the stack of thread %d has no room", tid);
+}
+
+/* To the exit of the injected call. */
+static int run_call(pid_t tid)
+{
+	uint64_t deadline = tap_clock_ns() + CALL_BOUND_NS;
+	int seen = 0;
+
+	while (seen < 2) {
+		int status, result = pt_syscall(tid, 0);
+
+		if (result < 0)
+			return result;
+		result = pt_wait(tid, deadline, &status);
+		if (result <= 0)
+			return result ? result : -ETIMEDOUT;
+		if (!WIFSTOPPED(status))
+			return -ESRCH;
+		/* A group stop or an interrupt on the way: on with the call;
+		 * whoever continues the thread sees to the stop. */
+		if (WSTOPSIG(status) == SYSCALL_STOP)
+			seen++;
+	}
+	return 0;
+}
+
+struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *resume, long number, const uint64_t arguments[6],
+	int64_t *result_ret)
+{
+	struct tap_regs regs = *resume;
+	uint64_t mask, at = 0;
+	struct tap_error *err;
+	int result;
+
+	err = find_code(target);
+	if (!err)
+		err = check_allowed(target, tid);
+	if (err)
+		return err;
+	if (pt_get_sigmask(tid, &mask))
+		return tap_error_errno(ESRCH, "signal mask of thread %d", tid);
+	err = lay_frame(target, tid, memory, resume, mask, &at);
+	if (err)
+		return err;
+	regs.rip = target->syscall_ret;
+	regs.rsp = at;
+	regs.rax = (uint64_t)number;
+	regs.orig_rax = UINT64_MAX;
+	regs.rdi = arguments[0];
+	regs.rsi = arguments[1];
+	regs.rdx = arguments[2];
+	regs.r10 = arguments[3];
+	regs.r8 = arguments[4];
+	regs.r9 = arguments[5];
+	/* Registers before the mask, and at the end the mask before the
+	 * registers: whenever we are killed the frame is still in force. */
+	result = pt_set_regs(tid, &regs);
+	if (!result)
+		result = pt_set_sigmask(tid, ALL_SIGNALS);
+	if (!result)
+		result = run_call(tid);
+	if (!result)
+		result = pt_get_regs(tid, &regs);
+	*result_ret = (int64_t)regs.rax;
+	pt_set_sigmask(tid, mask);
+	pt_set_regs(tid, resume);
+	pt_set_options(tid, TRACE_OPTIONS);
+	if (result)
+		return tap_error_errno(-result, "injected system call %ld in thread %d", number, tid);
+	return NULL;
+}
+
+struct tap_error *remote_call_anywhere(
+	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret)
+{
+	bool was_running = false;
+	struct tracee *tracee = tracee_pick(target, &was_running);
+	struct tap_error *err;
+
+	if (!tracee)
+		return tap_error_new(TAP_ERR_TIMEOUT,
+			"no thread of process %d can be stopped without a system call of its own "
+			"ending early",
+			target->pid);
+	/* The registers will not be as the kernel left them: it cannot restart
+	 * the interrupted call by itself. */
+	tracee_restart_call(target, tracee);
+	if (tap_restart_kernel_by_hand(&tracee->public.regs))
+		tracee->public.regs_changed = true;
+	err = remote_call(target, tracee->public.tid, target->memory, &tracee->public.regs, number,
+		arguments, result_ret);
+	if (was_running)
+		tracee_continue(target, tracee, 0);
+	return err;
+}
