@@ -48,8 +48,8 @@ _Static_assert(sizeof(struct registers) == 768, "known to the assembly");
 void arch_cpu_child(struct shared *shared);
 extern const uint8_t arch_cpu_syscall_ret[], arch_cpu_sigreturn[];
 
-#define EACH_VECTOR(what)                                                                          \
-	what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9) what(10)   \
+#define EACH_VECTOR(what)                                                                        \
+	what(0) what(1) what(2) what(3) what(4) what(5) what(6) what(7) what(8) what(9) what(10) \
 		what(11) what(12) what(13) what(14) what(15)
 #define LOAD_YMM(n) "vmovdqu 32 + 256 + 32*" #n "(%r15), %ymm" #n "\n"
 #define STORE_YMM(n) "vmovdqu %ymm" #n ", 800 + 256 + 32*" #n "(%r15)\n"
@@ -219,8 +219,8 @@ static void inject(pid_t pid, bool with_extended, unsigned misaligned)
 	apply_restart(&regs);
 	at = ((regs.rsp - 128 - sizeof(frame)) & ~UINT64_C(63)) + misaligned;
 	size_bytes = tap_cpu_signal_frame(frame, sizeof(frame), at,
-		(uint64_t)(uintptr_t)arch_cpu_sigreturn, &regs, mask,
-		with_extended ? xsave : NULL, vector.iov_len);
+		(uint64_t)(uintptr_t)arch_cpu_sigreturn, &regs, mask, with_extended ? xsave : NULL,
+		vector.iov_len);
 	assert_in_range(size_bytes, 1, sizeof(frame));
 	write_memory(pid, at, frame, size_bytes);
 	regs.rip = (uint64_t)(uintptr_t)arch_cpu_syscall_ret;
@@ -251,8 +251,8 @@ static bool is_waiting(pid_t pid, const struct shared *shared)
 
 static void undone(bool in_call, bool with_extended, unsigned misaligned)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *shared = mmap(
+		NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int status;
 	pid_t pid;
 
@@ -304,8 +304,7 @@ static void without_extended_state_the_rest_is_as_it_was(void **state)
 static void trampolines_are_what_is_looked_for(void **state)
 {
 	(void)state;
-	assert_memory_equal(
-		tap_cpu_syscall_ret, arch_cpu_syscall_ret, sizeof(tap_cpu_syscall_ret));
+	assert_memory_equal(tap_cpu_syscall_ret, arch_cpu_syscall_ret, sizeof(tap_cpu_syscall_ret));
 	assert_memory_equal(tap_cpu_sigreturn, arch_cpu_sigreturn, sizeof(tap_cpu_sigreturn));
 }
 
@@ -339,8 +338,8 @@ static void stub_traps_and_goes_on_to_the_original(void **state)
 	(void)state;
 	tap_cpu_stub(code, UINT64_C(0x1122334455667788));
 	assert_memory_equal(code, wanted, sizeof(code));
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-		-1, 0);
+	page = mmap(
+		NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(page, MAP_FAILED);
 	tap_cpu_stub(page, (uint64_t)(uintptr_t)getpid);
 	/* Behind its breakpoint. */
@@ -351,14 +350,22 @@ static void stub_traps_and_goes_on_to_the_original(void **state)
 static void registers_by_number(void **state)
 {
 	static const size_t offsets[TAP_DWARF_REGS] = {
-		offsetof(struct tap_regs, rax), offsetof(struct tap_regs, rdx),
-		offsetof(struct tap_regs, rcx), offsetof(struct tap_regs, rbx),
-		offsetof(struct tap_regs, rsi), offsetof(struct tap_regs, rdi),
-		offsetof(struct tap_regs, rbp), offsetof(struct tap_regs, rsp),
-		offsetof(struct tap_regs, r8),  offsetof(struct tap_regs, r9),
-		offsetof(struct tap_regs, r10), offsetof(struct tap_regs, r11),
-		offsetof(struct tap_regs, r12), offsetof(struct tap_regs, r13),
-		offsetof(struct tap_regs, r14), offsetof(struct tap_regs, r15),
+		offsetof(struct tap_regs, rax),
+		offsetof(struct tap_regs, rdx),
+		offsetof(struct tap_regs, rcx),
+		offsetof(struct tap_regs, rbx),
+		offsetof(struct tap_regs, rsi),
+		offsetof(struct tap_regs, rdi),
+		offsetof(struct tap_regs, rbp),
+		offsetof(struct tap_regs, rsp),
+		offsetof(struct tap_regs, r8),
+		offsetof(struct tap_regs, r9),
+		offsetof(struct tap_regs, r10),
+		offsetof(struct tap_regs, r11),
+		offsetof(struct tap_regs, r12),
+		offsetof(struct tap_regs, r13),
+		offsetof(struct tap_regs, r14),
+		offsetof(struct tap_regs, r15),
 		offsetof(struct tap_regs, rip),
 	};
 	struct tap_regs regs = {.rdi = 1, .rsi = 2, .rdx = 3, .rcx = 4, .r8 = 5, .r9 = 6};

@@ -49,22 +49,26 @@ struct form {
 	unsigned flags;
 };
 
-#define ALU(name, base, flags)                                                                     \
-	{name " rm8,r8", {base + 0}, 1, ANY, 0, flags},                                            \
-	{name " rm,r", {base + 1}, 1, ANY, 0, flags},                                              \
-	{name " r8,rm8", {base + 2}, 1, ANY, 0, flags},                                            \
-	{name " r,rm", {base + 3}, 1, ANY, 0, flags},                                              \
-	{name " al,imm", {base + 4}, 1, NO_MODRM, 1, flags},                                       \
-	{name " ax,imm", {base + 5}, 1, NO_MODRM, IMM_Z, flags},                                   \
-	{name " rm8,imm", {0x80}, 1, base / 8, 1, flags},                                          \
-	{name " rm,imm", {0x81}, 1, base / 8, IMM_Z, flags},                                       \
-	{name " rm,imm8", {0x83}, 1, base / 8, 1, flags}
+#define ALU(name, base, flags)                                           \
+	{name " rm8,r8", {base + 0}, 1, ANY, 0, flags},                  \
+		{name " rm,r", {base + 1}, 1, ANY, 0, flags},            \
+		{name " r8,rm8", {base + 2}, 1, ANY, 0, flags},          \
+		{name " r,rm", {base + 3}, 1, ANY, 0, flags},            \
+		{name " al,imm", {base + 4}, 1, NO_MODRM, 1, flags},     \
+		{name " ax,imm", {base + 5}, 1, NO_MODRM, IMM_Z, flags}, \
+		{name " rm8,imm", {0x80}, 1, base / 8, 1, flags},        \
+		{name " rm,imm", {0x81}, 1, base / 8, IMM_Z, flags},     \
+	{                                                                \
+		name " rm,imm8", {0x83}, 1, base / 8, 1, flags           \
+	}
 
-#define SHIFTS(name, extension)                                                                    \
-	{name " rm8,imm", {0xc0}, 1, extension, 1, SHIFT},                                         \
-	{name " rm,imm", {0xc1}, 1, extension, 1, SHIFT},                                          \
-	{name " rm8,1", {0xd0}, 1, extension, 0, SHIFT},                                           \
-	{name " rm,1", {0xd1}, 1, extension, 0, SHIFT}
+#define SHIFTS(name, extension)                                   \
+	{name " rm8,imm", {0xc0}, 1, extension, 1, SHIFT},        \
+		{name " rm,imm", {0xc1}, 1, extension, 1, SHIFT}, \
+		{name " rm8,1", {0xd0}, 1, extension, 0, SHIFT},  \
+	{                                                         \
+		name " rm,1", {0xd1}, 1, extension, 0, SHIFT      \
+	}
 
 static const struct form forms[] = {
 	ALU("add", 0x00, 0),
@@ -423,13 +427,14 @@ static const char *trial_text(const struct trial *t)
 	int length = snprintf(text, sizeof(text), "%s:", t->form->name);
 
 	for (size_t i = 0; i < t->size_bytes; i++)
-		length += snprintf(text + length, sizeof(text) - (size_t)length, " %02x", t->bytes[i]);
+		length += snprintf(
+			text + length, sizeof(text) - (size_t)length, " %02x", t->bytes[i]);
 	return text;
 }
 
 /* Runs code at addr natively, in an area of breakpoints. */
-static int run_at(uint8_t *area, uint64_t addr, const uint8_t *code, size_t size_bytes,
-	struct tap_regs *regs)
+static int run_at(
+	uint8_t *area, uint64_t addr, const uint8_t *code, size_t size_bytes, struct tap_regs *regs)
 {
 	int number;
 
@@ -442,8 +447,7 @@ static int run_at(uint8_t *area, uint64_t addr, const uint8_t *code, size_t size
 }
 
 /* The general registers, rip, and the flags that are defined. */
-static void assert_same_state(
-	const struct trial *t, struct tap_regs *wanted, struct tap_regs *got)
+static void assert_same_state(const struct trial *t, struct tap_regs *wanted, struct tap_regs *got)
 {
 	uint64_t flags = (STATUS | DF) & ~t->undefined;
 

@@ -77,8 +77,8 @@ typedef void each_insn(const struct tap_insn *insn, unsigned nth);
 
 /* Decodes the functions of the library from their starts; returns how many
  * functions had bytes that were not decoded. */
-static unsigned walk(const struct library *library, unsigned limit, each_insn *each,
-	unsigned *functions_ret)
+static unsigned walk(
+	const struct library *library, unsigned limit, each_insn *each, unsigned *functions_ret)
 {
 	unsigned broken = 0;
 
@@ -118,8 +118,8 @@ static bool is_branch(const struct tap_insn *insn)
 	size_t i = b[0] == 0xf2 || b[0] == 0x3e || (b[0] & 0xf0) == 0x40;
 
 	return (b[i] & 0xf0) == 0x70 || (b[i] & 0xf0) == 0xe0 ||
-		(b[i] == 0x0f && (b[i + 1] & 0xf0) == 0x80) ||
-		(b[i] == 0xff && ((b[i + 1] >> 3) & 7) == 2);
+	       (b[i] == 0x0f && (b[i + 1] & 0xf0) == 0x80) ||
+	       (b[i] == 0xff && ((b[i + 1] >> 3) & 7) == 2);
 }
 
 static void relocates(const struct tap_insn *insn, unsigned nth)
@@ -274,8 +274,8 @@ static bool write_random(void *context, uint64_t addr, const void *buf, size_t s
 /* Random bytes, with frequent opcodes and prefixes in front. */
 static size_t random_bytes(uint8_t *bytes)
 {
-	static const uint8_t frequent[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x64, 0x0f, 0x48, 0x41, 0xff,
-		0xc4, 0xc5, 0x62, 0x8f, 0xe8, 0x0f};
+	static const uint8_t frequent[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x64, 0x0f, 0x48, 0x41,
+		0xff, 0xc4, 0xc5, 0x62, 0x8f, 0xe8, 0x0f};
 	size_t size_bytes = random_u64() % 18;
 
 	for (size_t i = 0; i < size_bytes; i++)

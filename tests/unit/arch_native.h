@@ -88,8 +88,10 @@ static void native_handler(int number, siginfo_t *info, void *context)
 static int native_run(struct tap_regs *regs)
 {
 	native.regs = *regs;
-	__asm__ volatile("int3" ::: "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-		"xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	__asm__ volatile("int3" ::
+				 : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+			 "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+			 "xmm15");
 	*regs = native.regs;
 	if (native.signal == SIGTRAP)
 		regs->rip--;

@@ -32,7 +32,7 @@ static bool is_call(const struct trial *t)
 static bool target_is_overwritten(const struct trial *t)
 {
 	return is_call(t) && t->has_memory && t->operand_addr + 8 > t->regs.rsp - 8 &&
-		t->operand_addr < t->regs.rsp;
+	       t->operand_addr < t->regs.rsp;
 }
 
 static void check_at(const struct trial *t, const struct tap_insn *insn, uint8_t *area)
@@ -150,8 +150,8 @@ static void operands_relative_to_rip_keep_their_address(void **state)
 		struct tap_insn insn;
 		size_t size_bytes;
 
-		assert_true(tap_insn_try_decode(
-			moved[i].bytes, moved[i].size_bytes, 0x10000, &insn));
+		assert_true(
+			tap_insn_try_decode(moved[i].bytes, moved[i].size_bytes, 0x10000, &insn));
 		assert_ok(tap_insn_relocate(&insn, 0x15000, code, &size_bytes));
 		assert_int_equal(size_bytes, moved[i].size_bytes);
 		memcpy(wanted, moved[i].bytes, sizeof(wanted));

@@ -56,10 +56,13 @@ bool tap_insn_try_decode(
 	const uint8_t *bytes, size_t size_bytes, uint64_t addr, struct tap_insn *ret);
 
 /* Carries insn out on regs, whose rip is set to what follows. Flags are
- * written as the processor would. Emulated: push/pop, mov, lea, sub/add/cmp/
- * and/or/xor/test with registers, immediates and memory, endbr64, nop, jmp,
- * jcc, call, ret, leave, movzx, movsxd, cmov, setcc, inc, dec, neg, not,
- * shl/shr/sar by an immediate; nothing that touches vector registers. */
+ * written as the processor would, but for those it leaves undefined.
+ * Emulated: push/pop, mov, lea, sub/add/cmp/and/or/xor/test with registers,
+ * immediates and memory, endbr64, nop, jmp, jcc, call, ret, leave, movzx,
+ * movsx, movsxd, cmov, setcc, inc, dec, neg, not, shl/shr/sar by an immediate;
+ * nothing with a lock, repeat or address size prefix, and nothing that touches
+ * vector registers. NOT as well where regs has the trap flag, and for a jump
+ * out of the lower 128 TB; nothing was changed then. */
 enum tap_emulation tap_insn_emulate(
 	const struct tap_insn *insn, struct tap_regs *regs, const struct tap_insn_memory *memory);
 

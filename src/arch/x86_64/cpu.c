@@ -72,8 +72,8 @@ static size_t features_end(uint64_t features)
 	return end;
 }
 
-static void fill(struct frame *frame, uint64_t trampoline, const struct tap_regs *regs,
-	uint64_t signal_mask)
+static void fill(
+	struct frame *frame, uint64_t trampoline, const struct tap_regs *regs, uint64_t signal_mask)
 {
 	*frame = (struct frame){
 		.trampoline = trampoline,
@@ -120,8 +120,7 @@ static void fill_extended(uint8_t *to, const uint8_t *xsave, size_t xstate_size,
 }
 
 size_t tap_cpu_signal_frame(uint8_t *bytes, size_t capacity, uint64_t at, uint64_t trampoline,
-	const struct tap_regs *regs, uint64_t signal_mask, const uint8_t *xsave,
-	size_t xsave_bytes)
+	const struct tap_regs *regs, uint64_t signal_mask, const uint8_t *xsave, size_t xsave_bytes)
 {
 	size_t size_bytes = sizeof(struct frame), xstate_size, xstate_at;
 	struct frame frame;

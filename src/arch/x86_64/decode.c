@@ -62,8 +62,8 @@ struct name {
 	uint8_t high;
 };
 
-#define FAMILY(number, r64, r32, r16, r8)                                                          \
-	[X86_REG_##r64] = {(number) + 1, 0}, [X86_REG_##r32] = {(number) + 1, 0},                  \
+#define FAMILY(number, r64, r32, r16, r8)                                         \
+	[X86_REG_##r64] = {(number) + 1, 0}, [X86_REG_##r32] = {(number) + 1, 0}, \
 	[X86_REG_##r16] = {(number) + 1, 0}, [X86_REG_##r8] = {(number) + 1, 0}
 #define NUMBERED(n) FAMILY(n, R##n, R##n##D, R##n##W, R##n##B)
 
@@ -261,7 +261,7 @@ static bool two_operands(struct tap_insn *insn, const cs_x86 *x86)
 static bool same_width(struct tap_insn *insn, const cs_x86 *x86)
 {
 	return two_operands(insn, x86) &&
-		((insn->flags & TAP_X86_IMMEDIATE) || x86->operands[1].size == insn->width);
+	       ((insn->flags & TAP_X86_IMMEDIATE) || x86->operands[1].size == insn->width);
 }
 
 static bool extension(struct tap_insn *insn, const cs_x86 *x86)
@@ -287,8 +287,7 @@ static bool shift(struct tap_insn *insn, const cs_x86 *x86)
 
 /* push and pop: 8 bytes, or 2 under an operand size prefix that REX.W does not
  * overrule. capstone has it wrong for some forms. */
-static bool stack(
-	struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_prefixes *prefixes)
+static bool stack(struct tap_insn *insn, const cs_x86 *x86, const struct tap_x86_prefixes *prefixes)
 {
 	if (x86->op_count != 1)
 		return false;
@@ -410,7 +409,7 @@ static bool fill(struct tap_insn *insn, const cs_insn *from)
 	if (!operands(insn, x86, &prefixes))
 		return false;
 	return insn->op == TAP_X86_NOP || insn->width == 1 || insn->width == 2 ||
-		insn->width == 4 || insn->width == 8;
+	       insn->width == 4 || insn->width == 8;
 }
 
 /* By the operands, and by the ModRM byte (mod 0, rm 5) where those leave

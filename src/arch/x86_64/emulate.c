@@ -83,14 +83,13 @@ static void set_rm(struct machine *m, uint64_t value)
 	if (m->insn->flags & TAP_X86_MEMORY)
 		store(m, operand_address(m), m->insn->width, value);
 	else
-		set_register(m, m->insn->rm, m->insn->flags & TAP_X86_RM_HIGH, m->insn->width,
-			value);
+		set_register(
+			m, m->insn->rm, m->insn->flags & TAP_X86_RM_HIGH, m->insn->width, value);
 }
 
 static uint64_t get_reg(struct machine *m)
 {
-	return get_register(
-		m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, m->insn->width);
+	return get_register(m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, m->insn->width);
 }
 
 /* The operand that is read only, `width` bytes of it. */
@@ -101,8 +100,8 @@ static bool get_source(struct machine *m, unsigned width, uint64_t *value_ret)
 	else if (m->insn->flags & TAP_X86_LOAD)
 		return get_rm(m, width, value_ret);
 	else
-		*value_ret = get_register(
-			m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, width);
+		*value_ret =
+			get_register(m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, width);
 	return true;
 }
 
@@ -117,8 +116,8 @@ static bool get_destination(struct machine *m, uint64_t *value_ret)
 static void set_destination(struct machine *m, uint64_t value)
 {
 	if (m->insn->flags & TAP_X86_LOAD)
-		set_register(m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, m->insn->width,
-			value);
+		set_register(
+			m, m->insn->reg, m->insn->flags & TAP_X86_REG_HIGH, m->insn->width, value);
 	else
 		set_rm(m, value);
 }
@@ -157,8 +156,7 @@ static enum tap_emulation conditional_move(struct machine *m)
 
 	if (!get_source(m, m->insn->width, &from) || !get_destination(m, &to))
 		return TAP_EMULATION_FAULT;
-	set_destination(
-		m, tap_x86_condition(m->insn->condition, m->regs.eflags) ? from : to);
+	set_destination(m, tap_x86_condition(m->insn->condition, m->regs.eflags) ? from : to);
 	return TAP_EMULATION_DONE;
 }
 
@@ -299,9 +297,8 @@ static enum tap_emulation carry_out(struct machine *m)
 	case TAP_X86_JMP:
 		return jump(m);
 	case TAP_X86_JCC:
-		return tap_x86_condition(m->insn->condition, m->regs.eflags)
-			? jump(m)
-			: TAP_EMULATION_DONE;
+		return tap_x86_condition(m->insn->condition, m->regs.eflags) ? jump(m)
+									     : TAP_EMULATION_DONE;
 	case TAP_X86_CALL:
 		return call(m);
 	case TAP_X86_RET:

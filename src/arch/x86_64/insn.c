@@ -7,7 +7,7 @@ const uint8_t tap_insn_breakpoint = 0xcc;
 static bool is_segment(uint8_t byte)
 {
 	return byte == 0x26 || byte == 0x2e || byte == 0x36 || byte == 0x3e || byte == 0x64 ||
-		byte == 0x65;
+	       byte == 0x65;
 }
 
 /* Takes in one legacy prefix; false where byte is none. */

@@ -63,8 +63,7 @@ enum tap_x86_op {
 #define TAP_X86_SF 0x080
 #define TAP_X86_TF 0x100
 #define TAP_X86_OF 0x800
-#define TAP_X86_STATUS                                                                             \
-	(TAP_X86_CF | TAP_X86_PF | TAP_X86_AF | TAP_X86_ZF | TAP_X86_SF | TAP_X86_OF)
+#define TAP_X86_STATUS (TAP_X86_CF | TAP_X86_PF | TAP_X86_AF | TAP_X86_ZF | TAP_X86_SF | TAP_X86_OF)
 
 /* What stands before the opcode. */
 struct tap_x86_prefixes {
@@ -72,7 +71,7 @@ struct tap_x86_prefixes {
 	uint8_t rex;      /* 0: none */
 	uint8_t segments; /* how many segment overrides, of which the last counts: */
 	uint8_t segment;
-	bool word; /* 66, and no REX.W which would overrule it */
+	bool word;         /* 66, and no REX.W which would overrule it */
 	bool address_size; /* 67 */
 	bool repeat;       /* f2, f3 */
 	bool lock;
@@ -94,8 +93,8 @@ static inline uint64_t tap_x86_mask(unsigned width)
 }
 
 /* The result of an arithmetic operation on operands of `width` bytes, which
- * need not be masked. The status flags in *flags are replaced. Flags that the
- * processor leaves undefined are written as current processors do. */
+ * need not be masked. The status flags in *flags are replaced; those that the
+ * manual leaves undefined may differ from what a processor would write. */
 uint64_t tap_x86_arithmetic(
 	enum tap_x86_op op, unsigned width, uint64_t a, uint64_t b, uint64_t *flags);
 

@@ -4,9 +4,9 @@
 #include <sys/user.h>
 #include "heaptap/arch/regs.h"
 
-#define SAME_PLACE(ours, theirs)                                                                   \
-	static_assert(offsetof(struct tap_regs, ours) ==                                           \
-			offsetof(struct user_regs_struct, theirs),                                 \
+#define SAME_PLACE(ours, theirs)                                                              \
+	static_assert(                                                                        \
+		offsetof(struct tap_regs, ours) == offsetof(struct user_regs_struct, theirs), \
 		#ours " lies where the kernel puts " #theirs)
 
 static_assert(sizeof(struct tap_regs) == sizeof(struct user_regs_struct), "the kernel's size");
@@ -41,10 +41,22 @@ SAME_PLACE(gs, gs);
 uint64_t *tap_regs_dwarf(struct tap_regs *regs, unsigned number)
 {
 	uint64_t *const places[TAP_DWARF_REGS] = {
-		&regs->rax, &regs->rdx, &regs->rcx, &regs->rbx,
-		&regs->rsi, &regs->rdi, &regs->rbp, &regs->rsp,
-		&regs->r8,  &regs->r9,  &regs->r10, &regs->r11,
-		&regs->r12, &regs->r13, &regs->r14, &regs->r15,
+		&regs->rax,
+		&regs->rdx,
+		&regs->rcx,
+		&regs->rbx,
+		&regs->rsi,
+		&regs->rdi,
+		&regs->rbp,
+		&regs->rsp,
+		&regs->r8,
+		&regs->r9,
+		&regs->r10,
+		&regs->r11,
+		&regs->r12,
+		&regs->r13,
+		&regs->r14,
+		&regs->r15,
 		&regs->rip,
 	};
 
@@ -54,7 +66,12 @@ uint64_t *tap_regs_dwarf(struct tap_regs *regs, unsigned number)
 uint64_t tap_regs_argument(const struct tap_regs *regs, unsigned index)
 {
 	const uint64_t arguments[] = {
-		regs->rdi, regs->rsi, regs->rdx, regs->rcx, regs->r8, regs->r9,
+		regs->rdi,
+		regs->rsi,
+		regs->rdx,
+		regs->rcx,
+		regs->r8,
+		regs->r9,
 	};
 
 	assert(index < 6);

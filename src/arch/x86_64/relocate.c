@@ -139,7 +139,9 @@ static bool uses_rsp(uint8_t modrm, uint8_t sib, uint8_t rex)
 	return rm_is_4 && (sib & 7) == 4 && !(rex & 1);
 }
 
-/* call *x becomes push, jmp *x: opcode extension 2 becomes 4. */
+/* call *x becomes push, jmp *x: opcode extension 2 becomes 4. A target that
+ * lies below the stack, where the return address goes, would be overwritten
+ * before it is read; nothing may be kept there across a call. */
 static struct tap_error *relocate_indirect_call(
 	struct output *out, const struct tap_insn *insn, const struct tap_x86_prefixes *prefixes)
 {
@@ -155,7 +157,7 @@ static struct tap_error *relocate_indirect_call(
 	err = put_fixed(out, insn);
 	if (err)
 		return err;
-	out->code[modrm_at] ^= (2 ^ 4) << 3;
+	out->code[modrm_at] ^= 0x30;
 	put_pushed(out, disp_at, tap_x86_next(insn));
 	return NULL;
 }
