@@ -9,6 +9,7 @@
 #define P_RISING 0.01
 #define BLOCKS 30
 #define KEPT_SHARE 0.2
+#define MIN_HEIGHTS 2
 
 static double median_of(const double *values, size_t count)
 {
@@ -49,26 +50,42 @@ static double deepest_fall(const double blocks[BLOCKS])
  */
 static double kept_share(double blocks[BLOCKS], const double thirds[3], double window_s)
 {
-	double share = 1;
+	double share = INFINITY;
 
 	for (size_t block = BLOCKS - 1; block-- > 0;)
 		blocks[block] = fmin(blocks[block], blocks[block + 1]);
 	for (size_t third = 0; third < 3; third++) {
 		size_t start = third * BLOCKS / 3, end = (third + 1) * BLOCKS / 3;
-		double risen = blocks[end < BLOCKS ? end : BLOCKS - 1] - blocks[start];
+		double kept = blocks[end < BLOCKS ? end : BLOCKS - 1] - blocks[start];
 		double rise = thirds[third] * window_s / 3;
 
-		if (rise > 0)
-			share = fmin(share, risen / rise);
+		share = fmin(share, rise > 0 ? kept / rise : 0);
 	}
 	return share;
+}
+
+/* How many times a curve that stands still most of the time comes to a new
+ * height: one step is enough to tilt the slope of a third that is level
+ * otherwise. count for a curve that moves all the time. */
+static size_t count_heights(const double *values, size_t count)
+{
+	double highest = count ? values[0] : 0;
+	size_t heights = 0, moves = 0;
+
+	for (size_t i = 1; i < count; i++) {
+		moves += values[i] != values[i - 1];
+		if (values[i] <= highest)
+			continue;
+		highest = values[i];
+		heights++;
+	}
+	return moves > count / 2 ? count : heights;
 }
 
 static void measure_blocks(const struct tap_curve *curve, struct tap_curve_shape *ret)
 {
 	double blocks[BLOCKS];
 
-	ret->kept = 1;
 	if (curve->count < BLOCKS)
 		return;
 	find_blocks(curve, blocks);
@@ -78,7 +95,7 @@ static void measure_blocks(const struct tap_curve *curve, struct tap_curve_shape
 
 void tap_curve_measure(const struct tap_curve *curve, struct tap_curve_shape *ret)
 {
-	size_t count = curve->count, tenth = (count + 9) / 10;
+	size_t count = curve->count, tenth = (count + 9) / 10, heights;
 
 	*ret = (struct tap_curve_shape){.p_rising = 1};
 	if (!count)
@@ -88,6 +105,7 @@ void tap_curve_measure(const struct tap_curve *curve, struct tap_curve_shape *re
 	ret->net = median_of(curve->values + count - tenth, tenth) - ret->level;
 	ret->slope = tap_trend_slope(curve->times, curve->values, count);
 	ret->growth = ret->slope * ret->window_s;
+	ret->heights = count;
 	ret->p_rising = tap_trend_p_rising(curve->values, count);
 	for (size_t third = 0; third < 3; third++) {
 		size_t start = third * count / 3, end = (third + 1) * count / 3;
@@ -97,6 +115,9 @@ void tap_curve_measure(const struct tap_curve *curve, struct tap_curve_shape *re
 			end++;
 		ret->thirds[third] = tap_trend_slope(
 			curve->times + start, curve->values + start, end - start);
+		heights = count_heights(curve->values + start, end - start);
+		if (heights < ret->heights)
+			ret->heights = heights;
 	}
 	measure_blocks(curve, ret);
 }
@@ -111,10 +132,6 @@ bool tap_curve_is_steady(const struct tap_curve_shape *shape)
 	double steepest = fmax(shape->thirds[0], fmax(shape->thirds[1], shape->thirds[2]));
 
 	return shape->thirds[0] > 0 && shape->thirds[1] > 0 && shape->thirds[2] > 0 &&
-	       shape->thirds[2] >= steepest / 2;
-}
-
-bool tap_curve_is_kept(const struct tap_curve_shape *shape)
-{
-	return shape->kept >= KEPT_SHARE;
+	       shape->thirds[2] >= steepest / 2 && shape->kept >= KEPT_SHARE &&
+	       shape->heights >= MIN_HEIGHTS;
 }

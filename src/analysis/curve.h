@@ -22,8 +22,9 @@ struct tap_curve_shape {
 	double drawdown;  /* the deepest fall from what was reached before, spikes aside */
 	double p_rising;  /* Mann-Kendall */
 	double thirds[3]; /* Theil-Sen slopes */
-	/* Of the rise, what the curve never falls below again: 1 for a steady
-	 * rise, about 0 for a sawtooth of several teeth. The least of the thirds. */
+	size_t heights;   /* new heights reached in a third, in the one with fewest */
+	/* Of the rise, what the curve never falls below again, in the third that
+	 * keeps least: about 1 for a straight rise, about 0 for a sawtooth. */
 	double kept;
 };
 
@@ -31,9 +32,8 @@ void tap_curve_measure(const struct tap_curve *curve, struct tap_curve_shape *re
 
 /* Rises by the trend test, at all. */
 bool tap_curve_rises(const struct tap_curve_shape *shape);
-/* Every third rises, and the last at least half as steeply as the steepest. */
+/* Every third rises in more than one step and keeps what it gained, the last
+ * at least half as steeply as the steepest. */
 bool tap_curve_is_steady(const struct tap_curve_shape *shape);
-/* What a steady curve gained stays: see kept. */
-bool tap_curve_is_kept(const struct tap_curve_shape *shape);
 
 #endif

@@ -13,13 +13,14 @@ double tap_timeline_interval(double duration_s)
 void tap_timeline_init(struct tap_timeline *timeline, double interval_s)
 {
 	timeline->interval_s = interval_s;
+	timeline->tick_s = interval_s;
 	timeline->next_s = 0;
 }
 
 bool tap_timeline_is_due(struct tap_timeline *timeline, double t_s)
 {
 	/* A clock that wakes a little early must not lose every other point. */
-	if (t_s < timeline->next_s - timeline->interval_s * 0.05)
+	if (t_s < timeline->next_s - timeline->tick_s / 4)
 		return false;
 	timeline->next_s += timeline->interval_s;
 	if (timeline->next_s <= t_s)

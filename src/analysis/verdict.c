@@ -117,11 +117,8 @@ static bool is_too_small(const struct subject *subject)
 
 static bool falls_back(const struct subject *subject)
 {
-	const struct tap_curve_shape *shape = &subject->shape;
-
-	if (tap_curve_is_steady(shape))
-		return !tap_curve_is_kept(shape);
-	return shape->drawdown >= amount_of(subject) / 2;
+	return !tap_curve_is_steady(&subject->shape) &&
+	       subject->shape.drawdown >= amount_of(subject) / 2;
 }
 
 /* Rules 1 to 3: the state that the curve alone speaks for. */
@@ -172,7 +169,7 @@ static void say_warming(const struct subject *subject, struct tap_verdict *ret)
 			100 * fmax(0, thirds[2]) / steepest);
 	else
 		decide(ret, TAP_VERDICT_WARMING,
-			"%s: rose by %s over the %s seen, but not in every third of it",
+			"%s: rose by %s over the %s seen, but not in every part of it",
 			name_of(subject), grown, subject->window);
 }
 

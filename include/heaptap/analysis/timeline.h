@@ -21,6 +21,7 @@
 
 struct tap_timeline {
 	double interval_s;
+	double tick_s; /* the interval at the start: how often the caller asks */
 	double next_s; /* when the next point is due */
 };
 

@@ -9,9 +9,9 @@
  *
  *  1. at least 60 points;
  *  2. a rise by Mann-Kendall at p < 0.01; every third of the window rises
- *     (Theil-Sen), the last at least half as steeply as the steepest; and the
- *     rise is kept: the curve does not fall back behind it later (a sawtooth
- *     of three teeth rises in every third as well);
+ *     (Theil-Sen) in more than one step, the last at least half as steeply as
+ *     the steepest; and the rise is kept: the curve does not fall back behind
+ *     it later (a sawtooth of three teeth rises in every third as well);
  *  3. growth of at least 1 MiB and at least 3 standard errors in the curve
  *     that decides; where that is RSS + swap alone, also at least 1 % of it;
  *  4. in a trace, a few sites explain at least half of the growth.
