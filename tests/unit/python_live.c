@@ -21,7 +21,9 @@
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/vector.h"
 #include "heaptap/proc/maps.h"
+#include "heaptap/python/mix.h"
 #include "heaptap/python/python.h"
+#include "heaptap/symbol/unwind.h"
 #include "python/runtime.h"
 
 #define MAX_FRAMES 256
@@ -44,6 +46,7 @@ struct target {
 	struct tap_memory *memory;
 	struct tap_maps maps;
 	struct tap_symbols *symbols;
+	struct tap_unwinder *unwinder;
 	struct tap_python *python;
 	struct tap_strings *strings;
 };
@@ -86,6 +89,7 @@ static void look(struct target *target)
 	assert_ok(tap_maps_read(target->pid, &target->maps));
 	assert_ok(tap_symbols_open(
 		target->pid, target->memory, &target->maps, NULL, &target->symbols));
+	target->unwinder = tap_unwinder_create(target->symbols);
 	assert_ok(tap_python_open(target->symbols, target->memory, &target->python));
 	assert_non_null(target->python);
 	target->strings = tap_strings_create();
@@ -95,6 +99,7 @@ static void stop(struct target *target)
 {
 	tap_strings_destroy(target->strings);
 	tap_python_close(target->python);
+	tap_unwinder_destroy(target->unwinder);
 	tap_symbols_close(target->symbols);
 	tap_maps_deinit(&target->maps);
 	tap_memory_close(target->memory);
@@ -205,6 +210,55 @@ static void compare_frames(struct target *target, const struct told_thread *thre
 	assert_true(frames[count - 1].entry);
 }
 
+/* Stack pointer and PC of a thread that waits in a system call. */
+static void read_registers(const struct target *target, pid_t tid, struct tap_regs *regs)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	char path[64], text[256] = "", *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", target->pid, tid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	memset(regs, 0, sizeof(*regs));
+	at = strrchr(text, ' ');
+	assert_non_null(at);
+	regs->rip = strtoull(at, NULL, 16);
+	*at = '\0';
+	at = strrchr(text, ' ');
+	assert_non_null(at);
+	regs->rsp = strtoull(at, NULL, 16);
+}
+
+/* Every Python frame has its place: as many evaluations on the native stack
+ * as the frames ask for, the thread's start function below them. */
+static void compare_mixed(struct target *target, const struct told_thread *thread, uint64_t state)
+{
+	struct tap_python_frame frames[MAX_FRAMES];
+	struct tap_native_frame native[MAX_FRAMES];
+	struct tap_mixed_frame mixed[MAX_FRAMES * 2];
+	size_t count, native_count, mixed_count, evals = 0, wanted = 0, python_count = 0;
+	struct tap_regs regs;
+
+	count = tap_python_frames(target->python, state, frames, MAX_FRAMES);
+	read_registers(target, thread->tid, &regs);
+	native_count = tap_unwind(target->unwinder, target->memory, &regs, TAP_UNWIND_SP_PC, native,
+		MAX_FRAMES);
+	for (size_t i = 0; i < native_count; i++)
+		evals += tap_python_is_eval(target->python, native[i].pc - native[i].is_call);
+	for (size_t i = 0; i < count; i++)
+		wanted += frames[i].entry + (size_t)frames[i].empty_evals;
+	if (evals != wanted)
+		fail_msg("%s: %zu evaluations among %zu native frames, not %zu",
+			thread->frames.items[1].function, evals, native_count, wanted);
+	mixed_count = tap_python_mix(target->python, native, native_count, frames, count, mixed,
+		MAX_FRAMES * 2);
+	for (size_t i = 0; i < mixed_count; i++)
+		python_count += (mixed[i].key & TAP_PYTHON_KEY) != 0;
+	assert_int_equal(python_count, count);
+	assert_false(mixed[mixed_count - 1].key & TAP_PYTHON_KEY);
+}
+
 static void compare_thread(struct target *target, const struct told_thread *thread)
 {
 	int holds_gil;
@@ -216,6 +270,7 @@ static void compare_thread(struct target *target, const struct told_thread *thre
 	compare_frames(target, thread, state);
 	/* Again, from what is remembered now. */
 	compare_frames(target, thread, state);
+	compare_mixed(target, thread, state);
 	if (tap_python_info(target->python)->hex >= 0x030b0000)
 		assert_true(tap_python_thread(target->python, thread->tid, 0, NULL) == state);
 }
