@@ -37,6 +37,9 @@ void tap_unwinder_destroy(struct tap_unwinder *unwinder); /* takes NULL */
 
 /* Registers by DWARF number as a bit mask: which of regs are known. */
 #define TAP_UNWIND_ALL UINT32_MAX
+/* rip is where the thread stands (or was interrupted), not a return address
+ * behind a call. tap_unwind() takes it for granted in the first frame. */
+#define TAP_UNWIND_EXACT_PC (1u << 31)
 #define TAP_UNWIND_SP_PC ((1u << TAP_DWARF_RSP) | (1u << TAP_DWARF_RIP))
 
 /* Innermost first; returns their number, at most capacity. The first frame's
@@ -47,7 +50,10 @@ size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	size_t capacity);
 
 /* One step out of the frame that regs stand in: regs become the caller's
- * (rip is the return address, rsp the CFA). False at the outermost frame. */
+ * (rip is the return address, rsp the CFA), and known what is known of them.
+ * known must have TAP_UNWIND_EXACT_PC where rip is no return address (it is in
+ * TAP_UNWIND_ALL); further steps take what the last one left. False at the
+ * outermost frame: regs and known stay as they were. */
 bool tap_unwind_step(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	struct tap_regs *regs, uint32_t *known, enum tap_frame_trust *trust_ret);
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TAP_SYMBOL_CURSOR_H
+#define TAP_SYMBOL_CURSOR_H
+
+/*
+ * Inside of the unwinder: where it stands, and the part of the stack that it
+ * has copied.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "heaptap/symbol/unwind.h"
+#include "rows.h"
+
+#define TAP_STACK_MAX 65536
+
+/* A copy of the stack around what was read last. */
+struct tap_stack {
+	struct tap_memory *memory;
+	uint64_t addr;
+	size_t size_bytes;  /* of what is in bytes */
+	size_t next_bytes;  /* how much to copy at once when it runs out */
+	uint8_t bytes[TAP_STACK_MAX];
+};
+
+struct tap_cursor {
+	struct tap_symbols *symbols;
+	struct tap_rows *rows;
+	struct tap_stack *stack;
+	struct tap_regs regs;
+	uint32_t known;
+	uint64_t cfa; /* of the frame that was left last */
+};
+
+struct tap_unwinder {
+	struct tap_symbols *symbols;
+	struct tap_rows rows;
+	struct tap_stack stack;
+};
+
+void tap_stack_start(struct tap_stack *stack, struct tap_memory *memory, size_t first_bytes);
+bool tap_stack_try_u64(struct tap_stack *stack, uint64_t addr, uint64_t *ret);
+
+bool tap_cursor_knows(const struct tap_cursor *cursor, unsigned number);
+/* Sets the register, or forgets it. */
+void tap_cursor_set(struct tap_cursor *cursor, unsigned number, uint64_t value);
+void tap_cursor_lose(struct tap_cursor *cursor, unsigned number);
+/* The address that the row is for: of the call, where rip is behind one. */
+uint64_t tap_cursor_pc(const struct tap_cursor *cursor);
+
+/* What came of leaving a frame. */
+enum tap_leave {
+	TAP_LEAVE_DONE,
+	TAP_LEAVE_END,  /* it was the outermost */
+	TAP_LEAVE_LOST, /* what the row needs is not known */
+};
+
+enum tap_leave tap_leave_by_row(struct tap_cursor *cursor, const struct tap_row *row);
+/* The same with a CFA that was found otherwise; row is compact. */
+enum tap_leave tap_leave_with_cfa(
+	struct tap_cursor *cursor, const struct tap_row *row, uint64_t cfa);
+/* fallback.c: without call frame information that helps. row may be NULL. */
+enum tap_leave tap_leave_by_guess(
+	struct tap_cursor *cursor, const struct tap_row *row, enum tap_frame_trust *trust_ret);
+
+/* expression.c: runs a DWARF expression on the cursor's registers. cfa: what
+ * DW_OP_call_frame_cfa pushes. *is_value_ret: the result is the value, not
+ * the address that holds it. False where it cannot be told. */
+bool tap_expression_run(struct tap_cursor *cursor, const Dwarf_Op *ops, size_t count,
+	uint64_t cfa, uint64_t *ret, bool *is_value_ret);
+
+#endif

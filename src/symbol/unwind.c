@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+#include "cursor.h"
+#include "object.h"
+
+/* Thirty frames of most programs; a step out of one needs less. */
+#define UNWIND_BYTES 16384
+#define STEP_BYTES 1024
+
+struct tap_unwinder *tap_unwinder_create(struct tap_symbols *symbols)
+{
+	struct tap_unwinder *unwinder = tap_alloc(sizeof(*unwinder));
+
+	unwinder->symbols = symbols;
+	return unwinder;
+}
+
+void tap_unwinder_forget(struct tap_unwinder *unwinder)
+{
+	tap_rows_clear(&unwinder->rows);
+}
+
+void tap_unwinder_destroy(struct tap_unwinder *unwinder)
+{
+	if (!unwinder)
+		return;
+	tap_rows_deinit(&unwinder->rows);
+	free(unwinder);
+}
+
+static struct tap_cursor start(struct tap_unwinder *unwinder, const struct tap_regs *regs,
+	uint32_t known)
+{
+	return (struct tap_cursor){
+		.symbols = unwinder->symbols,
+		.rows = &unwinder->rows,
+		.stack = &unwinder->stack,
+		.regs = *regs,
+		.known = known,
+	};
+}
+
+/* What is no code called nobody: the stack is cut there. Signals interrupt
+ * even what jumped into nowhere. */
+static bool is_plausible(const struct tap_cursor *cursor)
+{
+	return (cursor->known & TAP_UNWIND_EXACT_PC) ||
+		tap_symbols_is_executable(cursor->symbols, cursor->regs.rip - 1);
+}
+
+static enum tap_leave leave(
+	struct tap_cursor *cursor, const struct tap_row *row, enum tap_frame_trust *trust_ret)
+{
+	enum tap_leave result = TAP_LEAVE_LOST;
+
+	*trust_ret = TAP_FRAME_EXACT;
+	if (row)
+		result = tap_leave_by_row(cursor, row);
+	if (result == TAP_LEAVE_LOST)
+		result = tap_leave_by_guess(cursor, row, trust_ret);
+	return result == TAP_LEAVE_DONE && !is_plausible(cursor) ? TAP_LEAVE_END : result;
+}
+
+size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
+	const struct tap_regs *regs, uint32_t known, struct tap_native_frame *frames,
+	size_t capacity)
+{
+	struct tap_cursor cursor = start(unwinder, regs, known | TAP_UNWIND_EXACT_PC);
+	enum tap_frame_trust trust = TAP_FRAME_EXACT;
+	enum tap_leave result = TAP_LEAVE_DONE;
+	size_t count = 0;
+
+	tap_stack_start(&unwinder->stack, memory, UNWIND_BYTES);
+	while (result == TAP_LEAVE_DONE && count < capacity) {
+		const struct tap_row *row =
+			tap_rows_at(&unwinder->rows, unwinder->symbols, tap_cursor_pc(&cursor));
+		struct tap_native_frame *frame = &frames[count++];
+
+		frame->pc = cursor.regs.rip;
+		/* A signal's trampoline was never called: its own pc is meant. */
+		frame->is_call = !(cursor.known & TAP_UNWIND_EXACT_PC) && !(row && row->signal);
+		frame->trust = trust;
+		cursor.cfa = 0;
+		result = leave(&cursor, row, &trust);
+		frame->cfa = cursor.cfa;
+	}
+	return count;
+}
+
+bool tap_unwind_step(struct tap_unwinder *unwinder, struct tap_memory *memory,
+	struct tap_regs *regs, uint32_t *known, enum tap_frame_trust *trust_ret)
+{
+	struct tap_cursor cursor = start(unwinder, regs, *known);
+	const struct tap_row *row =
+		tap_rows_at(&unwinder->rows, unwinder->symbols, tap_cursor_pc(&cursor));
+
+	tap_stack_start(&unwinder->stack, memory, STEP_BYTES);
+	if (leave(&cursor, row, trust_ret) != TAP_LEAVE_DONE)
+		return false;
+	*regs = cursor.regs;
+	*known = cursor.known;
+	return true;
+}
