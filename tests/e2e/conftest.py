@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import pathlib
+import shutil
+
+import pytest
+
+import heaptap
+
+
+def pytest_report_header(config):
+    return ["heaptap: %s" % heaptap.HEAPTAP,
+            "targets: %s" % heaptap.TARGETS,
+            "interpreters: %s" % ", ".join(map(str, heaptap.all_interpreters()))]
+
+
+def pytest_sessionstart(session):
+    if not os.access(heaptap.HEAPTAP, os.X_OK):
+        pytest.exit("no binary at %s: build it, or set HEAPTAP" % heaptap.HEAPTAP, returncode=3)
+
+
+def pytest_sessionfinish(session):
+    if heaptap.SID:
+        shutil.rmtree(pathlib.Path(heaptap.SID) / "tmp" / ("heaptap-%d" % os.getpid()),
+                      ignore_errors=True)
+
+
+@pytest.fixture
+def leak(tmp_path):
+    """The leaking C program, one thread, 50 leaks a second."""
+    with heaptap.Target(heaptap.built("leak"), tmp_path / "log") as target:
+        target.log = tmp_path / "log"
+        yield target
+
+
+@pytest.fixture
+def stuck():
+    """A C program that leaked 1,000 blocks and only waits."""
+    with heaptap.Target(heaptap.built("stuck")) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def nobody():
+    """How to run a command as another user without rights."""
+    heaptap.need_root()
+    setpriv = heaptap.need_tool("setpriv")
+    return [setpriv, "--reuid", "65534", "--regid", "65534", "--clear-groups",
+            "--inh-caps=-all", "--bounding-set=-all"]
+
+
+@pytest.fixture(scope="session")
+def reachable_heaptap(tmp_path_factory):
+    """A copy of the binary that every user can run."""
+    folder = pathlib.Path("/tmp") / ("heaptap-test-%d" % os.getpid())
+    folder.mkdir(mode=0o755)
+    copy = folder / "heaptap"
+    shutil.copy(heaptap.HEAPTAP, copy)
+    copy.chmod(0o755)
+    yield copy
+    shutil.rmtree(folder)
