@@ -150,7 +150,8 @@ void tap_page_verdict(const struct tap_page *page, const struct tap_verdict *ver
 	fputs(words[verdict->state], page->out);
 	tap_page_ink(page, TAP_INK_PLAIN);
 	fputs("  ", page->out);
-	if (verdict->growth_known && verdict->state != TAP_VERDICT_FLAT)
+	if (verdict->growth_known &&
+		(verdict->state == TAP_VERDICT_LEAK || verdict->state == TAP_VERDICT_WARMING))
 		fprintf(page->out, "%s; ", tap_page_rate(rate, verdict->growth_bytes_per_s));
 	tap_page_text(page, verdict->reason);
 	if (verdict->limit_kind != TAP_LIMIT_NONE && verdict->time_to_limit_s >= 0)

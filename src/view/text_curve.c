@@ -81,6 +81,7 @@ void tap_page_curve(const struct tap_page *page, const double *times, const doub
 	columns = columns < 10 ? 10 : columns > MAX_COLUMNS ? MAX_COLUMNS : columns;
 	spread(times, values, count, column, columns);
 	extremes(values, count, &min, &max);
+	rows = max > min ? rows : 1;
 	for (int row = rows - 1; row >= 0; row--) {
 		show_label(page, row, rows, min, max);
 		for (int i = 0; i < columns; i++)
