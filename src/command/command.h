@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include "command/output.h"
+#include "output.h"
 #include "heaptap/base/error.h"
 #include "heaptap/base/vector.h"
 #include "heaptap/view/view.h"
