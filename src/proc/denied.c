@@ -146,13 +146,15 @@ static bool other_user_namespace(pid_t pid)
 	return !err && !its_err && strcmp(own, its) != 0;
 }
 
-/* The kernel gives the files of a process that must not be dumped to root. */
+/* The kernel gives the files of a process that must not be dumped to root;
+ * who owns files below another root says nothing. */
 static bool is_undumpable(const struct tap_process *process)
 {
 	char path[PATH_MAX];
 	struct stat st;
 
-	return process->euid && !stat(tap_proc_path(path, sizeof(path), process->pid, "stat"), &st) &&
+	return process->euid && !*tap_proc_root() &&
+	       !stat(tap_proc_path(path, sizeof(path), process->pid, "stat"), &st) &&
 	       !st.st_uid;
 }
 
