@@ -106,23 +106,24 @@ static unsigned count_jumps(const struct text *text, const struct tap_python_ran
 }
 
 static bool jumps_back(struct tap_python *python, struct tap_python_range part,
-	const struct tap_python_range *hot)
+	const struct tap_python_range *known)
 {
 	struct text text;
 	bool yes;
 
 	if (!text_read(python, part, &text))
 		return false;
-	yes = count_jumps(&text, hot) >= MIN_JUMPS;
+	yes = count_jumps(&text, known) >= MIN_JUMPS;
 	free(text.bytes);
 	return yes;
 }
 
-static void add_unnamed_parts(struct tap_python *python, const struct text *hot)
+/* Parts that this one jumps into and that jump back into it. */
+static void add_unnamed_parts(struct tap_python *python, const struct text *known)
 {
 	uint64_t target;
 
-	for (size_t i = 0; next_jump(hot, &i, &target);) {
+	for (size_t i = 0; next_jump(known, &i, &target);) {
 		struct tap_python_range part;
 
 		if (target < python->module->start || target >= python->module->end ||
@@ -131,8 +132,8 @@ static void add_unnamed_parts(struct tap_python *python, const struct text *hot)
 				python->symbols, target, &part.start, &part.end) ||
 			target == part.start)
 			continue;
-		if (count_jumps(hot, &part) >= MIN_JUMPS &&
-			jumps_back(python, part, &hot->range))
+		if (count_jumps(known, &part) >= MIN_JUMPS &&
+			jumps_back(python, part, &known->range))
 			add_range(python, part.start, part.end);
 	}
 }
@@ -140,14 +141,18 @@ static void add_unnamed_parts(struct tap_python *python, const struct text *hot)
 void tap_python_eval_find(struct tap_python *python)
 {
 	struct tap_symbol symbol;
-	struct text hot;
 
 	if (!tap_module_try_symbol(python->module, EVAL_NAME, &symbol))
 		return;
 	add_part(python, &symbol);
 	tap_module_each_symbol(python->module, add_split_part, python);
-	if (!python->eval_count || !text_read(python, python->eval[0], &hot))
-		return;
-	add_unnamed_parts(python, &hot);
-	free(hot.bytes);
+	/* A part may lead to others; each is looked through once. */
+	for (size_t i = 0; i < python->eval_count; i++) {
+		struct text text;
+
+		if (!text_read(python, python->eval[i], &text))
+			continue;
+		add_unnamed_parts(python, &text);
+		free(text.bytes);
+	}
 }

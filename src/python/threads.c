@@ -83,6 +83,13 @@ static int holds_gil(struct tap_python *python, const struct visit *visit)
 	return locked && holder == visit->addr;
 }
 
+static bool has_frames(struct tap_python *python, uint64_t state)
+{
+	struct tap_python_frame frame;
+
+	return tap_python_frames(python, state, &frame, 1) != 0;
+}
+
 struct search {
 	pid_t tid;
 	uint64_t fs_base;
@@ -93,7 +100,9 @@ struct search {
 };
 
 /* A thread that runs code of another interpreter has a state in each: the one
- * that holds a GIL, else the one whose frames lie further in on the stack. */
+ * that holds a GIL, else one that has frames, else the one whose frames lie
+ * further in on the stack. To 3.12 _xxsubinterpreters runs code under a state
+ * that keeps the id of the thread that made the interpreter. */
 static bool match(struct tap_python *python, const struct visit *visit, void *context)
 {
 	const struct tap_python_layout *layout = &python->layout;
@@ -107,7 +116,8 @@ static bool match(struct tap_python *python, const struct visit *visit, void *co
 	if (search->fs_base ? pthread != search->fs_base : !same_tid)
 		return true;
 	gil = holds_gil(python, visit);
-	rank = 1 + (same_tid ? 1 : 0) + (gil == 1 ? 2 : 0);
+	rank = 1 + (same_tid ? 1 : 0) + (has_frames(python, visit->addr) ? 2 : 0) +
+		(gil == 1 ? 4 : 0);
 	position = tap_python_stack_position(python, visit->addr);
 	if (rank < search->rank)
 		return true;

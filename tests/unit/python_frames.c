@@ -142,6 +142,47 @@ static void hostile_frames_end_the_list(void **state)
 	image_destroy(image);
 }
 
+/* Any word of it may be anything: nothing crashes, everything ends. */
+static void mutated_images_end(void **state)
+{
+	uint32_t random = 1;
+
+	(void)state;
+	for (int round = 0; round < 400; round++) {
+		struct image *image = image_create(8 + round % 8);
+		uint64_t interp = image_interpreter(image, 0, 0), frame = 0, thread;
+		uint64_t code = image_code(image, "f", "a.py", 10);
+		struct tap_python_frame frames[MAX];
+		struct tap_python_thread_state states[MAX];
+		struct tap_strings *strings = tap_strings_create();
+		struct tap_frame resolved;
+
+		for (int i = 0; i < 4 && image->python.layout.minor >= 11; i++)
+			frame = image_frame(image, code, (uint8_t)i, 2, frame);
+		thread = image_thread(image, interp, 1, 1, frame ? frame : code);
+		image_runtime(image, interp);
+		for (int i = 0; i < 64; i++) {
+			uint64_t value;
+
+			random = random * 1664525 + 1013904223;
+			value = random & 0x8000 ? IMAGE_BASE + (random >> 16) * 4 :
+						  (uint64_t)random << (random >> 8 & 31);
+			image_set(image, IMAGE_BASE, (int32_t)(random % image->used) & ~7, value);
+		}
+		image_seal(image);
+		tap_python_threads(&image->python, states, MAX);
+		tap_python_thread(&image->python, 1, 1, NULL);
+		for (size_t i = tap_python_frames(&image->python, thread, frames, MAX); i-- > 0;)
+			tap_python_resolve(&image->python, frames[i].key, strings, &resolved);
+		for (uint64_t key = 0; key < 8; key++)
+			tap_python_resolve(&image->python,
+				TAP_PYTHON_KEY | (key << TAP_PYTHON_UNIT_BITS) | random % 64,
+				strings, &resolved);
+		tap_strings_destroy(strings);
+		image_destroy(image);
+	}
+}
+
 static void frame_objects_end_too(void **state)
 {
 	struct image *image = image_create(9);
@@ -268,6 +309,7 @@ int main(void)
 		cmocka_unit_test(code_that_calls_init_is_no_frame),
 		cmocka_unit_test(hostile_frames_end_the_list),
 		cmocka_unit_test(frame_objects_end_too),
+		cmocka_unit_test(mutated_images_end),
 		cmocka_unit_test(mixes_python_into_native),
 		cmocka_unit_test(mixes_what_does_not_fit),
 	};

@@ -59,9 +59,10 @@ struct tap_python_frame {
 };
 #define TAP_PYTHON_KEY (UINT64_C(1) << 63)
 
-/* The thread state of a native thread: by native_thread_id where the version
- * has it (3.11+), else by pthread_self == fs_base. 0 for a thread that runs no
- * Python. *holds_gil_ret: 1, 0, or -1 where unknown (may be NULL). */
+/* The thread state of a native thread: by pthread_self == fs_base, which holds
+ * in every version and PID namespace; where fs_base is 0, by native_thread_id
+ * (3.11+; the number in the target's own PID namespace). Of several (one per
+ * interpreter) the one that runs. 0 for a thread that runs no Python. *holds_gil_ret: 1, 0, or -1 where unknown (may be NULL). */
 uint64_t tap_python_thread(
 	struct tap_python *python, pid_t tid, uint64_t fs_base, int *holds_gil_ret);
 
@@ -77,7 +78,8 @@ size_t tap_python_threads(
 	struct tap_python *python, struct tap_python_thread_state *states, size_t capacity);
 
 /* Innermost first; returns their number, at most capacity. Frames that do not
- * make sense end the list. */
+ * make sense end the list. Several small reads a frame: turn the memory's
+ * cache on around it while the thread stands still. */
 size_t tap_python_frames(struct tap_python *python, uint64_t thread_state,
 	struct tap_python_frame *frames, size_t capacity);
 
