@@ -178,7 +178,7 @@ static const struct row {
 
 	{"warm-up", warming, 0.2, 0, TAP_VERDICT_WARMING, 1, 1},
 	{"slow warm-up", warming, 0.5, 0, TAP_VERDICT_WARMING, 1, 1},
-	{"high-water mark", high_water, 0, 0, TAP_VERDICT_LEAK, 0, 0.005},
+	{"high-water mark", high_water, 0, 0, TAP_VERDICT_LEAK, 0, 0.01},
 	{"random walk", drifting, 1, 0, TAP_VERDICT_LEAK, 0, 0.10},
 	{"AR(1) 0.9", drifting, 0.9, 0, TAP_VERDICT_LEAK, 0, 0.02},
 	{"noise", drifting, 0, 0, TAP_VERDICT_LEAK, 0, 0},
@@ -192,7 +192,7 @@ static const struct row {
 
 static double share_of(const struct row *row, size_t count, bool live)
 {
-	size_t runs = count > 200 ? 100 : 200, hits = 0;
+	size_t runs = count > 200 ? 30 : count > 60 ? 100 : 200, hits = 0;
 	double values[POINTS_MAX];
 
 	for (size_t run = 0; run < runs; run++) {
