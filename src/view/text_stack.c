@@ -61,7 +61,9 @@ void tap_view_stack_text(
 	tap_page_dot(&page);
 	fprintf(out, "%zu thread%s", report->threads.count, report->threads.count == 1 ? "" : "s");
 	tap_page_dot(&page);
-	if (report->pause_s > 0 && report->pause_s < 1e-3)
+	if (report->pause_s <= 0)
+		fputs("no thread was held\n", out);
+	else if (report->pause_s < 1e-3)
 		fprintf(out, "held for %.1f ms at most\n", report->pause_s * 1e3);
 	else
 		fprintf(out, "held for %s at most\n", tap_text_duration(pause, report->pause_s));

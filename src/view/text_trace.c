@@ -85,8 +85,9 @@ static bool show_silence(const struct tap_page *page, const struct tap_trace_rep
 		module = point->module;
 	}
 	tap_page_ink(page, TAP_INK_YELLOW);
-	fprintf(page->out, "0 allocator calls in %s at the %zu entry points",
-		tap_text_duration(duration, report->duration_s), watched);
+	fprintf(page->out, "0 allocator calls in %s at the %zu entry point%s",
+		tap_text_duration(duration, report->duration_s), watched,
+		watched == 1 ? "" : "s");
 	tap_page_ink(page, TAP_INK_PLAIN);
 	if (modules == 1) {
 		fputs(" of ", page->out);

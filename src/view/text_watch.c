@@ -91,8 +91,10 @@ static void show_one(const struct tap_page *page, const struct tap_watch_report 
 	if (!entry->timeline.count)
 		return;
 	curve_of(entry, &times, &values);
-	fputs("\nRSS + swap\n", page->out);
-	tap_page_curve(page, times, values, entry->timeline.count, CURVE_ROWS);
+	if (entry->timeline.count > 1) {
+		fputs("\nRSS + swap\n", page->out);
+		tap_page_curve(page, times, values, entry->timeline.count, CURVE_ROWS);
+	}
 	fputc('\n', page->out);
 	show_figures(page, entry);
 }
