@@ -201,7 +201,7 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
 	return true;
 }
 
-void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block)
+void tap_ledger_replaced(struct tap_ledger *ledger, const struct tap_ledger_block *block)
 {
 	int64_t bytes = credit(block->size_bytes, block->baseline_bytes);
 	struct tap_ledger_cell *cell =
@@ -216,6 +216,11 @@ void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *
 		cell->allocated_bytes += (uint64_t)-bytes;
 		ledger->totals.allocated_bytes += (uint64_t)-bytes;
 	}
+}
+
+void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block)
+{
+	tap_ledger_replaced(ledger, block);
 	/* What it was before the start goes with it. */
 	if (block->baseline_bytes) {
 		ledger->totals.unseen_freed_blocks++;

@@ -21,15 +21,30 @@
 /* Breaks the tracer's wait; nothing else is done with it. */
 #define KICK_SIGNAL SIGRTMIN
 
+static __thread volatile sig_atomic_t kicked;
+
 static void on_kick(int signal)
 {
 	(void)signal;
+	kicked = 1;
 }
 
-void tap_target_kick(struct tap_target *target)
+void tap_target_kick(pthread_t tracer)
 {
-	atomic_store(&target->kicked, true);
-	pthread_kill(target->tracer, KICK_SIGNAL);
+	pthread_kill(tracer, KICK_SIGNAL);
+}
+
+bool target_take_kick(void)
+{
+	bool was = kicked;
+
+	kicked = 0;
+	return was;
+}
+
+void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data))
+{
+	target->free_data = free_data;
 }
 
 static struct tap_target *create(pid_t pid)
@@ -39,7 +54,6 @@ static struct tap_target *create(pid_t pid)
 	sigset_t kick;
 
 	target->pid = pid;
-	target->tracer = pthread_self();
 	sigaction(KICK_SIGNAL, &action, NULL);
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
@@ -52,13 +66,13 @@ void target_destroy(struct tap_target *target)
 	struct tap_map_slot *slot;
 
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);)
-		free((void *)slot->value);
+		tracee_destroy(target, (struct tracee *)slot->value);
 	for (size_t i = 0; tap_map_next(&target->breakpoints, &i, &slot);)
 		free((void *)slot->value);
 	for (size_t i = 0; i < target->forgotten.count; i++)
 		free(target->forgotten.items[i]);
 	for (size_t i = 0; i < target->gone.count; i++)
-		free(target->gone.items[i]);
+		tracee_destroy(target, target->gone.items[i]);
 	tap_map_deinit(&target->tracees);
 	tap_map_deinit(&target->breakpoints);
 	tap_vector_free(&target->forgotten);

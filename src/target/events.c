@@ -187,7 +187,7 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 static void free_gone(struct tap_target *target)
 {
 	for (size_t i = 0; i < target->gone.count; i++)
-		free(target->gone.items[i]);
+		tracee_destroy(target, target->gone.items[i]);
 	target->gone.count = 0;
 }
 
@@ -216,7 +216,7 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 
 		if (take_queued(target, ret))
 			return NULL;
-		if (atomic_exchange(&target->kicked, false)) {
+		if (target_take_kick()) {
 			*ret = (struct tap_event){.kind = TAP_EVENT_TICK};
 			return NULL;
 		}

@@ -4,8 +4,6 @@
 
 /* What the files of this layer share: the state of one target. */
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "heaptap/arch/insn.h"
@@ -89,20 +87,21 @@ struct tap_target {
 	TAP_VECTOR(struct tap_breakpoint *) forgotten; /* their memory is gone; freed at the end */
 	TAP_VECTOR(struct tracee *) gone; /* freed when the next event is asked for */
 	uint64_t syscall_ret, sigreturn;  /* code in the target that injected calls use */
-	pthread_t tracer;
-	atomic_bool kicked;
+	void (*free_data)(void *data);
 	bool exited;
 	bool executed;              /* it runs another program: nothing of ours is left */
 	struct tap_target_stats stats;
 };
 
 /* attach.c */
+bool target_take_kick(void); /* was the calling thread kicked since the last time? */
 void target_destroy(struct tap_target *target);
 
 /* tracees.c */
 struct tracee *tracee_find(struct tap_target *target, pid_t tid);
 struct tracee *tracee_add(struct tap_target *target, pid_t tid, enum tracee_state state);
 void tracee_remove(struct tap_target *target, struct tracee *tracee);
+void tracee_destroy(struct tap_target *target, struct tracee *tracee);
 void tracee_continue(struct tap_target *target, struct tracee *tracee, int signal);
 /* Brings one to a stop within the bound, dealing with whatever it reports
  * first; 1: it stands and public.regs are loaded; 0: not in time; < 0: gone. */

@@ -37,6 +37,13 @@ void tracee_remove(struct tap_target *target, struct tracee *tracee)
 	tap_vector_push(&target->gone, tracee);
 }
 
+void tracee_destroy(struct tap_target *target, struct tracee *tracee)
+{
+	if (tracee->public.data && target->free_data)
+		target->free_data(tracee->public.data);
+	free(tracee);
+}
+
 void tracee_continue(struct tap_target *target, struct tracee *tracee, int signal)
 {
 	if (tracee->public.regs_changed) {

@@ -72,9 +72,11 @@ void tap_ledger_add(
 /* A block that was seen to come goes: out of the live set and into *ret, not
  * yet counted as freed. False: it was not seen. */
 bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger_block *ret);
-/* Counts a taken block as freed, or puts it back as if it had not been
- * taken (a realloc that failed). */
+/* What became of a taken block: it was freed; or a realloc turned it into
+ * another, which is added with the same baseline; or (the realloc failed) it
+ * is still there, as if it had not been taken. */
 void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block);
+void tap_ledger_replaced(struct tap_ledger *ledger, const struct tap_ledger_block *block);
 void tap_ledger_put_back(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block);
 

@@ -16,6 +16,7 @@
  * tap_target_go().
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,7 +35,7 @@ struct tap_tracee {
 	struct tap_regs regs; /* valid during an event of this tracee; changed ones are written
 	                       * back by tap_target_go() */
 	bool regs_changed;
-	void *data;           /* of whoever records; freed by the tracee's THREAD_EXIT event */
+	void *data;           /* of whoever records; see tap_target_on_gone() */
 };
 
 enum tap_event_kind {
@@ -75,8 +76,12 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
  * each event with a tracee that lives. */
 void tap_target_go(struct tap_target *target, const struct tap_event *event);
 
-/* From any thread: makes tap_target_next() return with a TICK soon. */
-void tap_target_kick(struct tap_target *target);
+/* From any thread: makes tap_target_next() in the tracer thread return with a
+ * TICK soon. The thread has attached and is not joined yet. */
+void tap_target_kick(pthread_t tracer);
+
+/* Called with the data of each tracee that had some, once it is gone. */
+void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data));
 
 pid_t tap_target_pid(const struct tap_target *target);
 struct tap_memory *tap_target_memory(struct tap_target *target);

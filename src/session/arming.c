@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <elf.h>
+#include <signal.h>
+#include <string.h>
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/base/log.h"
+#include "heaptap/proc/maps.h"
+#include "heaptap/proc/root.h"
+#include "heaptap/proc/tasks.h"
+#include "session/recorder.h"
+
+#define INSN_BYTES 16
+#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+
+static struct hook *new_hook(struct recorder *rec)
+{
+	struct hook *hook = tap_alloc(sizeof(*hook));
+
+	tap_vector_push(&rec->hooks, hook);
+	return hook;
+}
+
+static struct tap_entry_point *new_point(
+	struct recorder *rec, const char *module, const char *symbol, uint64_t addr)
+{
+	struct tap_entry_point *point = tap_vector_add(&rec->points);
+
+	point->module = tap_strings_add(rec->strings, module);
+	point->symbol = tap_strings_add(rec->strings, symbol);
+	point->addr = addr;
+	return point;
+}
+
+/* The row of an entry point that was armed before a pause. */
+static size_t find_point(
+	struct recorder *rec, const char *module, const char *symbol, uint64_t addr)
+{
+	for (size_t i = 0; i < rec->points.count; i++) {
+		const struct tap_entry_point *point = &rec->points.items[i];
+
+		if (point->addr == addr && !strcmp(point->symbol, symbol) &&
+			!strcmp(point->module, module))
+			return i;
+	}
+	new_point(rec, module, symbol, addr);
+	return rec->points.count - 1;
+}
+
+static struct tap_error *plant(
+	struct recorder *rec, struct tap_module *module, uint64_t addr, struct hook *hook)
+{
+	uint8_t expected[INSN_BYTES] = {0};
+	struct tap_breakpoint *breakpoint;
+	struct tap_error *err;
+
+	err = tap_module_file_bytes(module, addr, expected, sizeof(expected));
+	if (err)
+		return err;
+	return tap_target_plant(rec->target, addr, expected, sizeof(expected), hook, &breakpoint);
+}
+
+static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
+{
+	const char *module = entry->module ? entry->module->path : "";
+	size_t point = find_point(rec, module, entry->symbol, entry->addr);
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct hook *hook;
+
+	if (entry->problem || !entry->addr) {
+		rec->points.items[point].reason = entry->problem;
+		return;
+	}
+	if (tap_target_breakpoint_at(rec->target, entry->addr))
+		return;
+	hook = new_hook(rec);
+	hook->kind = HOOK_ENTRY;
+	hook->entry = entry->kind;
+	hook->point = point;
+	err = plant(rec, entry->module, entry->addr, hook);
+	if (err)
+		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
+	else
+		rec->points.items[point].how = TAP_ENTRY_BREAKPOINT;
+}
+
+/* Only glibc's blocks have a header that is read; a program with another
+ * malloc besides is not netted at all. */
+static void note_allocators(struct recorder *rec)
+{
+	bool glibc = false, other = false;
+
+	for (size_t i = 0; i < rec->entries.count; i++) {
+		const struct tap_entry *entry = &rec->entries.items[i];
+
+		if (entry->kind != TAP_ENTRY_MALLOC || entry->module->retired ||
+			entry->module->interpreter)
+			continue;
+		if (!strcmp(tap_entry_points_allocator(entry->module), "glibc"))
+			glibc = true;
+		else
+			other = true;
+	}
+	rec->glibc = glibc && !other;
+}
+
+/* The dynamic linker calls this function when it has mapped or unmapped
+ * modules (r_brk of <link.h>). Without it they are found at the next tick. */
+static void plant_loader(struct recorder *rec)
+{
+	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
+		struct tap_module *module = tap_symbols_at_index(rec->symbols, i);
+		_cleanup_error_ struct tap_error *err = NULL;
+		struct tap_symbol symbol;
+
+		if (!module->interpreter || module->retired ||
+			!tap_module_try_symbol(module, "_dl_debug_state", &symbol) ||
+			tap_target_breakpoint_at(rec->target, symbol.addr))
+			continue;
+		err = plant(rec, module, symbol.addr, &rec->loader_hook);
+		if (err)
+			tap_log_detail("modules that are loaded later are seen late: %s", err->message);
+	}
+}
+
+static void forget_retired(struct recorder *rec)
+{
+	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
+		struct tap_module *module = tap_symbols_at_index(rec->symbols, i);
+
+		if (module->retired)
+			tap_target_forget(rec->target, module->start, module->end);
+	}
+	/* What took a retired module's place is planted anew. */
+	for (size_t i = 0; i < rec->entries.count;) {
+		if (rec->entries.items[i].module && rec->entries.items[i].module->retired)
+			rec->entries.items[i] = rec->entries.items[--rec->entries.count];
+		else
+			i++;
+	}
+}
+
+static struct tap_error *read_modules(struct recorder *rec, bool *changed_ret)
+{
+	struct tap_maps maps = {0};
+	struct tap_error *err = tap_maps_read(rec->pid, &maps);
+
+	if (err)
+		return err;
+	if (rec->symbols) {
+		err = tap_symbols_update(rec->symbols, &maps, changed_ret);
+	} else {
+		err = tap_symbols_open(
+			rec->pid, rec->memory, &maps, rec->options->debug_dir, &rec->symbols);
+		if (!err)
+			rec->unwinder = tap_unwinder_create(rec->symbols);
+		*changed_ret = true;
+	}
+	tap_maps_deinit(&maps);
+	return err;
+}
+
+static struct tap_error *add_named(struct recorder *rec)
+{
+	struct tap_error *err = NULL;
+
+	for (size_t i = 0; i < rec->options->symbol_count && !err; i++)
+		err = tap_entry_points_add(rec->symbols, rec->options->symbols[i].entry,
+			rec->options->symbols[i].name, &rec->entries);
+	return err;
+}
+
+struct tap_error *arming_update(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *none = NULL;
+	struct tap_error *err;
+	bool changed = false;
+
+	err = read_modules(rec, &changed);
+	if (err)
+		return err;
+	if (changed) {
+		tap_unwinder_forget(rec->unwinder);
+		forget_retired(rec);
+	}
+	plant_loader(rec);
+	err = add_named(rec);
+	if (err)
+		return err;
+	/* None at all is no error here: a program that has just begun has not
+	 * loaded its C library. */
+	none = tap_entry_points_find(rec->symbols, rec->memory, &rec->entries);
+	if (none && none->code != TAP_ERR_NOT_FOUND) {
+		err = none;
+		none = NULL;
+		return err;
+	}
+	for (size_t i = 0; i < rec->entries.count; i++)
+		plant_entry(rec, &rec->entries.items[i]);
+	note_allocators(rec);
+	return NULL;
+}
+
+bool arming_follow_return(struct recorder *rec, uint64_t addr)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_module *module;
+
+	if (tap_target_breakpoint_at(rec->target, addr))
+		return true;
+	module = tap_symbols_module_at(rec->symbols, addr);
+	if (!module)
+		return false;
+	err = plant(rec, module, addr, &rec->return_hook);
+	if (err)
+		tap_log_detail("a call is not followed: %s", err->message);
+	return !err;
+}
+
+static const char *const domain_names[] = {
+	[TAP_PYTHON_RAW] = "raw",
+	[TAP_PYTHON_MEM] = "mem",
+	[TAP_PYTHON_OBJ] = "obj",
+};
+
+static struct tap_error *redirect(struct recorder *rec, const struct tap_python_table *table)
+{
+	static const struct {
+		const char *name;
+		enum tap_entry_kind kind;
+	} functions[] = {
+		{"malloc", TAP_ENTRY_MALLOC},
+		{"calloc", TAP_ENTRY_CALLOC},
+		{"realloc", TAP_ENTRY_REALLOC},
+		{"free", TAP_ENTRY_FREE},
+	};
+	const char *module = tap_python_info(rec->python)->module;
+	struct tap_error *err = NULL;
+
+	for (unsigned i = 0; i < 4 && !err; i++) {
+		_cleanup_free_ char *name =
+			tap_format("%s.%s", domain_names[table->domain], functions[i].name);
+		uint64_t pointer_addr = table->addr + 8 + 8 * i;
+		size_t point = find_point(rec, module ? module : "", name, pointer_addr);
+		struct hook *hook = new_hook(rec);
+		struct tap_breakpoint *breakpoint;
+
+		hook->kind = HOOK_ENTRY;
+		hook->entry = functions[i].kind;
+		hook->table = true;
+		hook->object_domain = table->domain != TAP_PYTHON_RAW;
+		hook->point = point;
+		err = tap_target_redirect(
+			rec->target, pointer_addr, table->functions[i], hook, &breakpoint);
+		if (err)
+			rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
+		else
+			rec->points.items[point].how = TAP_ENTRY_TABLE;
+	}
+	return err;
+}
+
+static void reopen_python(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	if (rec->python && tap_python_info(rec->python)->supported)
+		return;
+	tap_python_close(rec->python);
+	rec->python = NULL;
+	err = tap_python_open(rec->symbols, rec->memory, &rec->python);
+	if (err)
+		tap_log_detail("CPython: %s", err->message);
+}
+
+void arming_try_tables(struct recorder *rec)
+{
+	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
+	struct tap_error *err;
+
+	if (rec->tables_armed)
+		return;
+	reopen_python(rec);
+	if (!rec->python || !tap_python_info(rec->python)->supported)
+		return;
+	rec->tables_armed = true;
+	err = tap_python_tables(rec->python, tables);
+	for (int i = 0; i < TAP_PYTHON_DOMAINS && !err; i++)
+		err = redirect(rec, &tables[i]);
+	if (err && err->code == TAP_ERR_TIMEOUT) {
+		/* No thread could be borrowed for our page: at the next tick. */
+		rec->tables_armed = false;
+	} else if (err) {
+		const char *module = tap_python_info(rec->python)->module;
+
+		new_point(rec, module ? module : "", "allocator tables", 0)->reason =
+			tap_strings_add(rec->strings, err->message);
+		tap_log_warn("CPython's own allocations are not seen, only those of its C library: %s",
+			err->message);
+	}
+	tap_error_free(err);
+}
+
+struct tap_error *arming_check_sigtrap(struct recorder *rec)
+{
+	struct tap_task_list tasks = {0};
+	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
+
+	for (size_t i = 0; i < tasks.count && !err; i++) {
+		const struct tap_task *task = &tasks.items[i];
+		bool ignored = task->sig_ignored & SIGTRAP_BIT;
+
+		if (!ignored && !(task->sig_blocked & SIGTRAP_BIT))
+			continue;
+		err = tap_error_advise(
+			tap_error_new(TAP_ERR_UNSUPPORTED,
+				"process %d %s SIGTRAP%s%s: a breakpoint would take that away from it",
+				rec->pid, ignored ? "ignores" : "blocks", ignored ? "" : " in thread ",
+				ignored ? "" : task->name),
+			"use heaptap watch and heaptap stack, which plant nothing; or --unsafe, if "
+			"the program does not depend on it");
+	}
+	tap_vector_free(&tasks);
+	return err;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+#include <sys/mman.h>
+#include "session/recorder.h"
+
+/* Two calls on stacks further apart than this are on different stacks: a
+ * signal handler's, a coroutine's. */
+#define STACK_BYTES (UINT64_C(64) << 20)
+/* A block that a debugging layer frees begins a little in front of the one
+ * that the program has. */
+#define DEBUG_HEAD_BYTES 64
+#define PAGE_BYTES UINT64_C(4096)
+#define MMAP_FAILED UINT64_MAX
+
+/* Calls that never came back (longjmp, exceptions) are dropped: the stack is
+ * above them now. */
+static void drop_stale(struct thread *thread, uint64_t sp)
+{
+	while (thread->pending.count) {
+		const struct pending *last = &thread->pending.items[thread->pending.count - 1];
+
+		if (sp < last->sp || sp - last->sp > STACK_BYTES)
+			break;
+		thread->pending.count--;
+	}
+}
+
+/* Inside a call that is counted already: calloc's malloc, operator new's,
+ * pymalloc's mmap of an arena. */
+static bool is_nested(const struct thread *thread, uint64_t sp)
+{
+	const struct pending *last;
+
+	if (!thread->pending.count)
+		return false;
+	last = &thread->pending.items[thread->pending.count - 1];
+	return sp < last->sp && last->sp - sp < STACK_BYTES;
+}
+
+/* The C library maps memory for its own purposes (arenas, large blocks, thread
+ * stacks), and CPython for its arenas: not the program's own calls. */
+static bool is_allocators_own(struct recorder *rec, uint64_t return_addr)
+{
+	struct tap_module *module = tap_symbols_module_at(rec->symbols, return_addr);
+
+	if (!module)
+		return false;
+	if (module->interpreter)
+		return true;
+	for (size_t i = 0; i < rec->entries.count; i++)
+		if (rec->entries.items[i].module == module && !module->executable)
+			return true;
+	return false;
+}
+
+static void count_call(struct recorder *rec, const struct hook *hook)
+{
+	rec->points.items[hook->point].calls++;
+	atomic_fetch_add(&rec->calls, 1);
+}
+
+static void publish(struct recorder *rec)
+{
+	atomic_store(&rec->net_bytes, tap_ledger_net_bytes(rec->ledger));
+}
+
+static void on_free(struct recorder *rec, struct thread *thread, const struct hook *hook,
+	uint64_t addr)
+{
+	struct tap_ledger_block block;
+	uint64_t usable = 0;
+	uint32_t class = TAP_LEDGER_NO_CLASS;
+
+	if (!addr)
+		return;
+	if (hook->table) {
+		thread->last_freed = addr;
+	} else if (thread->last_freed) {
+		/* CPython's table passes a large block on to free(). */
+		uint64_t last = thread->last_freed;
+
+		thread->last_freed = 0;
+		if (addr <= last && last - addr <= DEBUG_HEAD_BYTES)
+			return;
+	}
+	count_call(rec, hook);
+	if (tap_ledger_take(rec->ledger, addr, &block)) {
+		tap_ledger_freed(rec->ledger, &block);
+	} else {
+		block_class(rec, addr, hook->object_domain, &class, &usable);
+		tap_ledger_free_unseen(rec->ledger, class, usable);
+	}
+	publish(rec);
+}
+
+static void on_munmap(struct recorder *rec, const struct hook *hook, uint64_t addr)
+{
+	struct tap_ledger_block block;
+
+	/* One that nobody saw come may be anything: a module, a file. */
+	if (!tap_ledger_take(rec->ledger, addr, &block))
+		return;
+	count_call(rec, hook);
+	tap_ledger_freed(rec->ledger, &block);
+	publish(rec);
+}
+
+static bool reallocates(enum tap_entry_kind entry)
+{
+	return entry == TAP_ENTRY_REALLOC || entry == TAP_ENTRY_REALLOCARRAY ||
+		entry == TAP_ENTRY_RALLOCX || entry == TAP_ENTRY_MREMAP;
+}
+
+/* The old block is out of the ledger until the call returns: another thread
+ * may be given its address before we see that. */
+static void take_old(struct recorder *rec, struct pending *pending)
+{
+	uint64_t old = pending->arguments[0];
+
+	if (!old)
+		return;
+	pending->old_seen = tap_ledger_take(rec->ledger, old, &pending->old);
+	if (pending->old_seen)
+		return;
+	if (pending->hook->entry == TAP_ENTRY_MREMAP)
+		pending->old_usable = pending->arguments[1];
+	else
+		block_class(rec, old, pending->hook->object_domain, &pending->old_class,
+			&pending->old_usable);
+}
+
+void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook)
+{
+	struct thread *thread = recorder_thread(tracee);
+	struct tap_regs *regs = &tracee->regs;
+	struct pending pending = {.hook = hook, .sp = regs->rsp + 8};
+
+	drop_stale(thread, regs->rsp);
+	if (is_nested(thread, regs->rsp))
+		return;
+	for (unsigned i = 0; i < 4; i++)
+		pending.arguments[i] = tap_regs_argument(regs, i + hook->table);
+	if (hook->entry == TAP_ENTRY_FREE) {
+		on_free(rec, thread, hook, pending.arguments[0]);
+		return;
+	}
+	thread->last_freed = 0;
+	if (!tap_memory_try_u64(rec->memory, regs->rsp, &pending.return_addr))
+		return;
+	if ((hook->entry == TAP_ENTRY_MMAP || hook->entry == TAP_ENTRY_MUNMAP ||
+		    hook->entry == TAP_ENTRY_MREMAP) &&
+		is_allocators_own(rec, pending.return_addr))
+		return;
+	if (hook->entry == TAP_ENTRY_MUNMAP) {
+		on_munmap(rec, hook, pending.arguments[0]);
+		return;
+	}
+	count_call(rec, hook);
+	if (!arming_follow_return(rec, pending.return_addr)) {
+		rec->lost_calls++;
+		return;
+	}
+	if (reallocates(hook->entry))
+		take_old(rec, &pending);
+	tap_vector_push(&thread->pending, pending);
+}
+
+static uint64_t multiply(uint64_t a, uint64_t b)
+{
+	uint64_t product;
+
+	return __builtin_mul_overflow(a, b, &product) ? 0 : product;
+}
+
+/* What was asked for. */
+static uint64_t requested(const struct pending *pending)
+{
+	const uint64_t *a = pending->arguments;
+
+	switch (pending->hook->entry) {
+	case TAP_ENTRY_CALLOC:
+		return multiply(a[0], a[1]);
+	case TAP_ENTRY_REALLOC:
+	case TAP_ENTRY_RALLOCX:
+	case TAP_ENTRY_ALIGNED_ALLOC:
+	case TAP_ENTRY_MEMALIGN:
+	case TAP_ENTRY_MMAP:
+		return a[1];
+	case TAP_ENTRY_REALLOCARRAY:
+		return multiply(a[1], a[2]);
+	case TAP_ENTRY_POSIX_MEMALIGN:
+	case TAP_ENTRY_MREMAP:
+		return a[2];
+	case TAP_ENTRY_PVALLOC:
+		return (a[0] + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+	default:
+		return a[0];
+	}
+}
+
+/* The block that the call gave; 0 where it failed. */
+static uint64_t result(struct recorder *rec, const struct pending *pending,
+	const struct tap_regs *regs)
+{
+	uint64_t addr = 0;
+
+	switch (pending->hook->entry) {
+	case TAP_ENTRY_POSIX_MEMALIGN:
+		if ((uint32_t)regs->rax ||
+			!tap_memory_try_u64(rec->memory, pending->arguments[0], &addr))
+			return 0;
+		return addr;
+	case TAP_ENTRY_MMAP:
+	case TAP_ENTRY_MREMAP:
+		return regs->rax == MMAP_FAILED ? 0 : regs->rax;
+	default:
+		return regs->rax;
+	}
+}
+
+/* Mappings that the program makes to have memory: not files, not reserved
+ * addresses. */
+static bool is_memory(const struct pending *pending)
+{
+	if (pending->hook->entry != TAP_ENTRY_MMAP)
+		return true;
+	return (pending->arguments[2] & PROT_WRITE) && (pending->arguments[3] & MAP_ANONYMOUS);
+}
+
+/* A realloc that gave nothing: of size 0 it freed the block, else the block is
+ * as it was. */
+static void on_no_result(struct recorder *rec, const struct pending *pending, uint64_t size)
+{
+	uint64_t old = pending->arguments[0];
+
+	if (!reallocates(pending->hook->entry) || !old)
+		return;
+	if (pending->old_seen && size)
+		tap_ledger_put_back(rec->ledger, old, &pending->old);
+	else if (pending->old_seen)
+		tap_ledger_freed(rec->ledger, &pending->old);
+	else if (!size)
+		tap_ledger_free_unseen(rec->ledger, pending->old_class, pending->old_usable);
+}
+
+static void on_result(struct recorder *rec, struct tap_tracee *tracee,
+	const struct pending *pending, uint64_t addr, uint64_t size)
+{
+	struct tap_ledger_block block = {.size_bytes = size};
+	uint64_t usable;
+
+	if (pending->old_seen) {
+		block.baseline_bytes = pending->old.baseline_bytes;
+		tap_ledger_replaced(rec->ledger, &pending->old);
+	} else if (pending->old_usable) {
+		/* It was as large as this before, or had room for it. */
+		block.baseline_bytes =
+			pending->old_usable < size || size + PAGE_BYTES < pending->old_usable ?
+			pending->old_usable :
+			size;
+	}
+	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
+		block.size_class = block_class_of_mapping(size);
+	else
+		block_class(rec, addr, pending->hook->object_domain, &block.size_class, &usable);
+	if (block.baseline_bytes)
+		block.size_class = TAP_LEDGER_NO_CLASS;
+	block.stack = capture_stack(rec, tracee);
+	tap_ledger_add(rec->ledger, addr, &block);
+}
+
+void hits_return(struct recorder *rec, struct tap_tracee *tracee)
+{
+	struct thread *thread = recorder_thread(tracee);
+	const struct tap_regs *regs = &tracee->regs;
+	struct pending pending;
+	size_t i = thread->pending.count;
+	uint64_t addr, size;
+
+	/* Code comes by here without a call of ours, too. */
+	while (i && !(thread->pending.items[i - 1].sp == regs->rsp &&
+			    thread->pending.items[i - 1].return_addr == regs->rip))
+		i--;
+	if (!i)
+		return;
+	pending = thread->pending.items[i - 1];
+	thread->pending.count = i - 1;
+	size = requested(&pending);
+	addr = result(rec, &pending, regs);
+	if (!addr)
+		on_no_result(rec, &pending, size);
+	else if (is_memory(&pending))
+		on_result(rec, tracee, &pending, addr, size);
+	publish(rec);
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/clock.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/base/log.h"
+#include "heaptap/proc/process.h"
+#include "heaptap/proc/root.h"
+#include "heaptap/proc/tasks.h"
+#include "session/recorder.h"
+
+#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+/* How often the clock is looked at between ticks. */
+#define BRAKE_EVERY_HITS 256
+#define BUSY_SHARE 0.9
+
+/* Type of an entry of /proc/PID/auxv: <elf.h>, AT_ENTRY. */
+#define AUXV_ENTRY 9
+
+void recorder_init(struct recorder *rec, const struct tap_trace_options *options)
+{
+	memset(rec, 0, sizeof(*rec));
+	rec->options = options;
+	rec->pid = options->pid;
+	rec->stacks = tap_stacks_create();
+	rec->ledger = tap_ledger_create();
+	rec->strings = tap_strings_create();
+	rec->return_hook.kind = HOOK_RETURN;
+	rec->loader_hook.kind = HOOK_LOADER;
+	rec->start_hook.kind = HOOK_START;
+	rec->child_exit_code = -1;
+	rec->ended_by = -1;
+}
+
+void recorder_deinit(struct recorder *rec)
+{
+	tap_python_close(rec->python);
+	tap_unwinder_destroy(rec->unwinder);
+	tap_symbols_close(rec->symbols);
+	tap_memory_close(rec->memory);
+	tap_usage_close(rec->usage);
+	tap_process_deinit(&rec->process);
+	tap_cgroup_deinit(&rec->cgroup);
+	tap_stacks_destroy(rec->stacks);
+	tap_ledger_destroy(rec->ledger);
+	tap_strings_destroy(rec->strings);
+	for (size_t i = 0; i < rec->hooks.count; i++)
+		free(rec->hooks.items[i]);
+	tap_vector_free(&rec->hooks);
+	tap_vector_free(&rec->entries);
+	tap_vector_free(&rec->points);
+	free(rec->ended_why);
+	tap_error_free(rec->error);
+}
+
+struct thread *recorder_thread(struct tap_tracee *tracee)
+{
+	if (!tracee->data)
+		tracee->data = tap_alloc(sizeof(struct thread));
+	return tracee->data;
+}
+
+static void free_thread(void *data)
+{
+	struct thread *thread = data;
+
+	tap_vector_free(&thread->pending);
+	free(thread);
+}
+
+void recorder_end(struct recorder *rec, enum tap_ended_by ended_by)
+{
+	int none = -1;
+
+	atomic_compare_exchange_strong(&rec->ended_by, &none, (int)ended_by);
+	atomic_store(&rec->end_wanted, true);
+}
+
+/* With the reason in words, for the person who expected more. */
+static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
+{
+	free(rec->ended_why);
+	rec->ended_why = why;
+	recorder_end(rec, ended_by);
+}
+
+/* A new thread has its maker's signal mask: one that blocks SIGTRAP must not
+ * run into a breakpoint. */
+static void check_new_thread(struct recorder *rec, pid_t tid)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	if (rec->options->unsafe)
+		return;
+	err = tap_task_read(rec->pid, tid, &task);
+	if (!err && (task.sig_blocked & SIGTRAP_BIT)) {
+		end_early(rec, TAP_ENDED_BRAKE,
+			tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take "
+				   "away from it",
+				tid));
+		tap_error_free(tap_target_lift(rec->target));
+		atomic_store(&rec->end_ns, tap_clock_ns());
+	}
+}
+
+static void on_loader(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = arming_update(rec);
+
+	if (err)
+		tap_log_detail("modules that were loaded: %s", err->message);
+}
+
+static void on_breakpoint(struct recorder *rec, struct tap_event *event)
+{
+	const struct hook *hook = tap_breakpoint_owner(event->breakpoint);
+	struct thread *thread = recorder_thread(event->tracee);
+
+	thread->hits++;
+	switch (hook->kind) {
+	case HOOK_ENTRY:
+		hits_entry(rec, event->tracee, hook);
+		break;
+	case HOOK_RETURN:
+		hits_return(rec, event->tracee);
+		break;
+	case HOOK_LOADER:
+	case HOOK_START:
+		on_loader(rec);
+		break;
+	}
+}
+
+/* One hit in ten by others, and the tracer stays where it is. */
+static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
+{
+	struct thread *thread = recorder_thread(tracee);
+	bool busy = (double)thread->hits >= BUSY_SHARE * BRAKE_EVERY_HITS;
+
+	brake_follow_core(rec, busy ? tracee->tid : 0);
+	thread->hits = 0;
+}
+
+static void note_start(struct recorder *rec)
+{
+	atomic_store(&rec->start_ns, tap_clock_ns());
+	atomic_store(&rec->start_wall_ns, tap_clock_wall_ns());
+}
+
+static void on_tick(struct recorder *rec)
+{
+	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
+	if (rec->tables_armed)
+		return;
+	arming_try_tables(rec);
+	/* What came before, the program's own allocations, was not all. */
+	if (rec->tables_armed && rec->options->pid)
+		note_start(rec);
+}
+
+static void check_brake(struct recorder *rec)
+{
+	if (rec->options->exact || !brake_is_due(rec))
+		return;
+	end_early(rec, TAP_ENDED_BRAKE,
+		tap_strdup("stops took more than half of the program's time for 500 ms; --exact "
+			   "records all the same"));
+}
+
+/* Until somebody wants the end, or the target is gone. */
+static struct tap_error *record(struct recorder *rec)
+{
+	uint64_t hits = 0;
+
+	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
+		struct tap_event event;
+		struct tap_error *err = tap_target_next(rec->target, &event);
+
+		if (err)
+			return err;
+		switch (event.kind) {
+		case TAP_EVENT_TICK:
+			on_tick(rec);
+			check_brake(rec);
+			break;
+		case TAP_EVENT_BREAKPOINT:
+			on_breakpoint(rec, &event);
+			if (++hits % BRAKE_EVERY_HITS == 0) {
+				check_brake(rec);
+				follow_busiest(rec, event.tracee);
+			}
+			break;
+		case TAP_EVENT_THREAD_NEW:
+			check_new_thread(rec, event.tracee->tid);
+			break;
+		case TAP_EVENT_THREAD_EXIT:
+			break;
+		case TAP_EVENT_EXEC:
+			end_early(rec, TAP_ENDED_EXEC,
+				tap_strdup("the process runs another program now"));
+			break;
+		case TAP_EVENT_EXIT:
+			atomic_store(&rec->child_exit_code, event.exit_code);
+			recorder_end(rec, TAP_ENDED_EXIT);
+			break;
+		}
+		tap_target_go(rec->target, &event);
+	}
+	return NULL;
+}
+
+/* The program's first instruction, behind its dynamic linker's work. */
+static void plant_start(struct recorder *rec)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_breakpoint *breakpoint;
+	uint8_t expected[16];
+	size_t size = 0;
+	uint64_t entry = 0;
+	struct tap_module *module;
+
+	err = tap_proc_read(rec->pid, "auxv", &text, &size);
+	for (size_t at = 0; !err && at + 16 <= size; at += 16) {
+		uint64_t pair[2];
+
+		memcpy(pair, text + at, sizeof(pair));
+		if (pair[0] == AUXV_ENTRY)
+			entry = pair[1];
+	}
+	module = entry ? tap_symbols_module_at(rec->symbols, entry) : NULL;
+	if (!module)
+		return;
+	err = tap_module_file_bytes(module, entry, expected, sizeof(expected));
+	if (!err)
+		err = tap_target_plant(rec->target, entry, expected, sizeof(expected),
+			&rec->start_hook, &breakpoint);
+}
+
+static struct tap_error *attach_to_pid(struct recorder *rec)
+{
+	struct tap_process process = {0};
+	struct tap_error *err = tap_process_read(rec->pid, &process);
+
+	if (!err)
+		err = tap_process_check_traceable(&process);
+	if (!err && !rec->options->unsafe)
+		err = arming_check_sigtrap(rec);
+	if (!err)
+		err = tap_target_attach(&process, &rec->target);
+	if (err && err->code == TAP_ERR_PERMISSION) {
+		int errnum = err->errnum;
+
+		tap_error_free(err);
+		err = tap_process_explain_denied(&process, errnum);
+	}
+	tap_process_deinit(&process);
+	return err;
+}
+
+/* Whose memory it is, and how it is measured: while the target is there for
+ * certain, a command that has not run yet. */
+static struct tap_error *open_once(struct recorder *rec)
+{
+	struct tap_error *err;
+
+	if (rec->memory)
+		return NULL;
+	err = tap_process_read(rec->pid, &rec->process);
+	if (!err)
+		err = tap_usage_open(rec->pid, &rec->usage);
+	if (!err)
+		err = tap_cgroup_read(rec->pid, &rec->cgroup);
+	return err ? err : tap_memory_open(rec->pid, false, &rec->memory);
+}
+
+static struct tap_error *attach(struct recorder *rec)
+{
+	struct tap_error *err;
+
+	if (rec->pid)
+		err = attach_to_pid(rec);
+	else
+		err = tap_target_spawn(rec->options->argv, &rec->target);
+	if (err)
+		return err;
+	rec->pid = tap_target_pid(rec->target);
+	tap_target_on_gone(rec->target, free_thread);
+	rec->tables_armed = false;
+	return open_once(rec);
+}
+
+static struct tap_error *arm(struct recorder *rec)
+{
+	struct tap_error *err = arming_update(rec);
+	bool first = !atomic_load(&rec->armed);
+
+	if (!err && !rec->options->pid && first)
+		plant_start(rec);
+	if (!err)
+		arming_try_tables(rec);
+	if (!err && rec->options->pid && !rec->points.count)
+		err = tap_error_advise(
+			tap_error_new(TAP_ERR_UNSUPPORTED,
+				"process %d has no allocator that heaptap knows", rec->pid),
+			"name its functions: --symbol malloc=NAME --symbol free=NAME");
+	if (err)
+		return err;
+	if (first)
+		note_start(rec);
+	atomic_store(&rec->armed, true);
+	return NULL;
+}
+
+/* Everything is taken out and let go; what could not be is a warning, since
+ * there is an answer all the same. */
+static void leave(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = NULL, *lift = NULL;
+	const struct tap_target_stats *stats = tap_target_stats(rec->target);
+
+	lift = tap_target_lift(rec->target);
+	if (!atomic_load(&rec->end_ns))
+		atomic_store(&rec->end_ns, tap_clock_ns());
+	rec->stopped_ns += stats->stopped_ns;
+	rec->stops += stats->stops;
+	atomic_store(&rec->attached, false);
+	err = tap_target_release(rec->target);
+	rec->target = NULL;
+	if (lift)
+		tap_log_warn("%s", lift->message);
+	if (err)
+		tap_log_warn("%s", err->message);
+}
+
+void *recorder_run(void *context)
+{
+	struct recorder *rec = context;
+	struct tap_error *err;
+
+	tap_log_defer();
+	err = attach(rec);
+	if (!err) {
+		atomic_store(&rec->attached, true);
+		err = arm(rec);
+		if (!err)
+			err = record(rec);
+	}
+	if (rec->target)
+		leave(rec);
+	rec->error = err;
+	atomic_store(&rec->done, true);
+	return NULL;
+}

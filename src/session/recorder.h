@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SESSION_RECORDER_H
+#define SESSION_RECORDER_H
+
+/*
+ * One recording by breakpoints: what the tracer thread works on, and what it
+ * tells the main thread. The two share the atomics alone; everything else is
+ * the tracer's while it runs and the main thread's after it was joined.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "heaptap/base/error.h"
+#include "heaptap/base/strings.h"
+#include "heaptap/base/vector.h"
+#include "heaptap/ledger/ledger.h"
+#include "heaptap/ledger/stacks.h"
+#include "heaptap/proc/cgroup.h"
+#include "heaptap/proc/process.h"
+#include "heaptap/proc/usage.h"
+#include "heaptap/python/python.h"
+#include "heaptap/session/trace.h"
+#include "heaptap/symbol/symbols.h"
+#include "heaptap/symbol/unwind.h"
+#include "heaptap/target/target.h"
+#include "session/entry_points.h"
+
+/* What a breakpoint is there for; its owner in target/. */
+enum hook_kind {
+	HOOK_ENTRY,  /* an allocator's entry point, or a stub of CPython's tables */
+	HOOK_RETURN, /* where such a call comes back to */
+	HOOK_LOADER, /* the dynamic linker tells of modules that came or went */
+	HOOK_START,  /* a new program's first instruction: its modules are there */
+};
+
+struct hook {
+	enum hook_kind kind;
+	enum tap_entry_kind entry;
+	bool table;         /* called as (context, arguments...) */
+	bool object_domain; /* mem or obj: small blocks are pymalloc's */
+	size_t point;       /* index in recorder.points */
+};
+
+/* A call that has not come back. */
+struct pending {
+	const struct hook *hook;
+	uint64_t sp;              /* the stack pointer after its return */
+	uint64_t return_addr;
+	uint64_t arguments[4];
+	bool old_seen;            /* realloc: the old block is in `old` */
+	uint64_t old_usable;      /* realloc of a block nobody saw come: its usable size, or 0 */
+	uint32_t old_class;
+	struct tap_ledger_block old;
+};
+
+/* What is kept of each thread. */
+struct thread {
+	TAP_VECTOR(struct pending) pending; /* outermost first */
+	uint64_t last_freed; /* by CPython's table: free() of the same block comes next */
+	uint64_t hits;       /* since the last tick */
+};
+
+struct recorder {
+	const struct tap_trace_options *options;
+	pid_t pid;
+	/* Set before anything runs, the main thread's once `armed`. */
+	struct tap_process process;
+	struct tap_usage_reader *usage;
+	struct tap_cgroup cgroup;
+	struct tap_target *target;
+	struct tap_memory *memory;
+	struct tap_symbols *symbols;
+	struct tap_unwinder *unwinder;
+	struct tap_python *python;
+	bool tables_armed;
+	bool glibc; /* blocks of malloc have glibc's headers */
+	struct tap_stacks *stacks;
+	struct tap_ledger *ledger;
+	struct tap_entry_list entries;
+	TAP_VECTOR(struct hook *) hooks;
+	struct hook return_hook, loader_hook, start_hook;
+	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
+	struct tap_strings *strings;
+	uint64_t lost_calls; /* that returned into code which is not followed */
+	struct { /* the brake's window */
+		uint64_t since_ns, stops, stopped_ns;
+	} window;
+	uint64_t stopped_ns, stops; /* over all attaches */
+	pid_t pinned; /* the thread whose core is shared, 0 for none */
+	char *ended_why;
+
+	pthread_t tracer;
+	/* From the main thread. */
+	atomic_bool end_wanted;
+	atomic_bool suspend_wanted;
+	atomic_uint tick;
+	/* From the tracer. */
+	atomic_bool armed, done;
+	atomic_bool attached;        /* the tracer can be kicked */
+	atomic_int ended_by;
+	atomic_int child_exit_code;
+	_Atomic uint64_t start_ns;   /* the last entry point was armed */
+	_Atomic uint64_t end_ns;     /* the first was lifted */
+	_Atomic uint64_t start_wall_ns;
+	_Atomic uint64_t calls;
+	_Atomic int64_t net_bytes;
+	struct tap_error *error;     /* valid once done */
+};
+
+/* recorder.c: the tracer thread's life; joined by whoever made it. */
+void *recorder_run(void *recorder);
+void recorder_init(struct recorder *rec, const struct tap_trace_options *options);
+void recorder_deinit(struct recorder *rec);
+struct thread *recorder_thread(struct tap_tracee *tracee);
+/* From either thread: asks for the end; the first reason given is kept. */
+void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
+
+/* arming.c: puts a hook on whatever entry point has none yet. */
+struct tap_error *arming_update(struct recorder *rec);
+/* CPython's allocator tables, once the interpreter is up; tried again on
+ * every tick until then. */
+void arming_try_tables(struct recorder *rec);
+/* Where a call comes back to. False: not in code that belongs to a file. */
+bool arming_follow_return(struct recorder *rec, uint64_t addr);
+/* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
+struct tap_error *arming_check_sigtrap(struct recorder *rec);
+
+/* hits.c */
+void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook);
+void hits_return(struct recorder *rec, struct tap_tracee *tracee);
+
+/* capture.c: the stack of a stopped thread, Python frames in their places. */
+uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);
+
+/* block_class.c: what the allocator's own header says of a block. False: no
+ * header that makes sense. The class is never TAP_LEDGER_NO_CLASS then. */
+bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32_t *class_ret,
+	uint64_t *usable_ret);
+uint32_t block_class_of_mapping(uint64_t size_bytes);
+
+/* brake.c: true where stops take more than half of the target's time. */
+bool brake_is_due(struct recorder *rec);
+/* Shares the core of the one thread that is busy: a stop costs a fifth. */
+void brake_follow_core(struct recorder *rec, pid_t busiest);
+
+/* sites.c: the ledger as the report's totals and sites, ranked. memory_bytes:
+ * RSS + swap at each tick. */
+void sites_build(struct recorder *rec, struct tap_trace_report *report,
+	const double *memory_bytes, size_t ticks);
+
+#endif
