@@ -100,37 +100,6 @@ static void show_allocators(const struct tap_page *page, const struct tap_info_r
 	}
 }
 
-/* One line per module: its entry points, and why where one is not seen. */
-static void show_entry_points(const struct tap_page *page, const struct tap_info_report *report)
-{
-	const char *module = NULL;
-
-	for (size_t i = 0; i < report->entry_points.count; i++) {
-		const struct tap_entry_point *point = &report->entry_points.items[i];
-
-		if (!module || strcmp(module, point->module)) {
-			if (module)
-				fputc('\n', page->out);
-			label(page, i ? "" : "Entry points");
-			tap_page_text(page, tap_page_base(point->module));
-			fputc(':', page->out);
-			module = point->module;
-		}
-		fputc(' ', page->out);
-		tap_page_text(page, point->symbol);
-		if (point->how == TAP_ENTRY_NONE) {
-			fputs(" (not seen", page->out);
-			if (point->reason) {
-				fputs(": ", page->out);
-				tap_page_text(page, point->reason);
-			}
-			fputc(')', page->out);
-		}
-	}
-	if (module)
-		fputc('\n', page->out);
-}
-
 static const char *debug_words(const char *debug)
 {
 	if (!strcmp(debug, "full"))
@@ -149,7 +118,8 @@ static void show_symbols(const struct tap_page *page, const struct tap_info_repo
 	for (size_t i = 0; i < report->symbols.count; i++) {
 		const struct tap_info_symbols *module = &report->symbols.items[i];
 
-		poor += strcmp(module->debug, "full") != 0;
+		/* What the kernel maps has no debug file. */
+		poor += strcmp(module->debug, "full") && module->module[0] != '[';
 		if (i >= page->options->limit)
 			continue;
 		label(page, i ? "" : "Symbols");
@@ -187,6 +157,6 @@ void tap_view_info_text(
 	show_runtime(&page, report);
 	show_limits(&page, report);
 	show_allocators(&page, report);
-	show_entry_points(&page, report);
+	tap_page_entry_points(&page, 14, "Entry points", &report->entry_points);
 	show_symbols(&page, report);
 }

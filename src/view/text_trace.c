@@ -212,44 +212,6 @@ static void show_totals(const struct tap_page *page, const struct tap_trace_tota
 			tap_text_count(blocks, (int64_t)totals->lost_samples));
 }
 
-static void show_entry_point(const struct tap_page *page, const struct tap_entry_point *point)
-{
-	char count[TAP_SIZE_TEXT];
-
-	fputc(' ', page->out);
-	tap_page_text(page, point->symbol);
-	if (point->how != TAP_ENTRY_NONE) {
-		if (point->calls)
-			fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
-		return;
-	}
-	fputs(" (not seen", page->out);
-	if (point->reason) {
-		fputs(": ", page->out);
-		tap_page_text(page, point->reason);
-	}
-	fputc(')', page->out);
-}
-
-static void show_entry_points(const struct tap_page *page, const struct tap_trace_report *report)
-{
-	const char *module = NULL;
-
-	for (size_t i = 0; i < report->entry_points.count; i++) {
-		const struct tap_entry_point *point = &report->entry_points.items[i];
-
-		if (!module || strcmp(module, point->module)) {
-			fprintf(page->out, "%s%-10s ", module ? "\n" : "", module ? "" : "Watched");
-			tap_page_text(page, tap_page_base(point->module));
-			fputc(':', page->out);
-			module = point->module;
-		}
-		show_entry_point(page, point);
-	}
-	if (module)
-		fputc('\n', page->out);
-}
-
 void tap_view_trace_text(
 	FILE *out, const struct tap_trace_report *report, const struct tap_view_options *options)
 {
@@ -265,5 +227,5 @@ void tap_view_trace_text(
 	} else {
 		show_curve(&page, report);
 	}
-	show_entry_points(&page, report);
+	tap_page_entry_points(&page, 11, "Watched", &report->entry_points);
 }

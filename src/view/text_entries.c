@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+#include "heaptap/base/text.h"
+#include "view/text.h"
+
+static void show_point(const struct tap_page *page, const struct tap_entry_point *point)
+{
+	char count[TAP_SIZE_TEXT];
+
+	fputc(' ', page->out);
+	tap_page_text(page, point->symbol);
+	if (point->how != TAP_ENTRY_NONE) {
+		if (point->calls)
+			fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
+		return;
+	}
+	fputs(" (not seen", page->out);
+	if (point->reason) {
+		fputs(": ", page->out);
+		tap_page_text(page, point->reason);
+	}
+	fputc(')', page->out);
+}
+
+static bool same_module(const struct tap_entry_point *a, const struct tap_entry_point *b)
+{
+	return !strcmp(a->module, b->module);
+}
+
+static bool was_shown(const struct tap_entry_point_list *points, size_t index)
+{
+	for (size_t i = 0; i < index; i++)
+		if (same_module(&points->items[i], &points->items[index]))
+			return true;
+	return false;
+}
+
+void tap_page_entry_points(const struct tap_page *page, int indent, const char *label,
+	const struct tap_entry_point_list *points)
+{
+	for (size_t i = 0; i < points->count; i++) {
+		if (was_shown(points, i))
+			continue;
+		fprintf(page->out, "%-*s", indent, i ? "" : label);
+		tap_page_text(page, tap_page_base(points->items[i].module));
+		fputc(':', page->out);
+		for (size_t j = i; j < points->count; j++)
+			if (same_module(&points->items[i], &points->items[j]))
+				show_point(page, &points->items[j]);
+		fputc('\n', page->out);
+	}
+}
