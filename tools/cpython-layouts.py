@@ -21,9 +21,9 @@ take the place of which member at run time.
 """
 import argparse
 import pathlib
-import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = ROOT / 'tools/cpython-offsets.tsv'
@@ -212,37 +212,53 @@ def wanted_fields():
         yield '_Py_DebugOffsets', entry
 
 
-def gdb_eval(elf, expressions):
-    """Each expression's value by gdb, None where it does not exist there."""
-    command = ['gdb', '-batch', '-nx', '-q', elf]
-    for expression in expressions:
-        command += ['-ex', 'echo \\n@', '-ex', f'output {expression}']
-    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    values = [part.strip() for part in text.split('\n@')[1:]]
-    return [int(v, 0) if re.fullmatch(r'\d+|0x[0-9a-f]+', v) else None for v in values]
+# Run by gdb's own Python, which knows the types of the file.
+GDB_SCRIPT = '''
+def member(kind, name):
+    """(bit position, bits of a bit-field or 0, type), also inside nameless members"""
+    for field in kind.strip_typedefs().fields():
+        if field.name == name:
+            return field.bitpos, field.bitsize, field.type
+        if not field.name:
+            inner = member(field.type, name)
+            if inner:
+                return field.bitpos + inner[0], inner[1], inner[2]
+
+def row(struct, path):
+    for tag in (struct, 'struct ' + struct, 'struct ' + struct.lstrip('_').lower()):
+        try:
+            kind = gdb.lookup_type(tag)
+        except gdb.error:
+            continue
+        if path == '<sizeof>':
+            return '-', kind.sizeof
+        at = bits = 0
+        for name in path.split('.'):
+            found = member(kind, name)
+            if not found:
+                return None
+            at, bits, kind = at + found[0], found[1], found[2]
+        if bits:
+            return '%d:bit%d' % (at // 8, at % 8), '%dbits' % bits
+        return at // 8, kind.sizeof
+
+for struct, path in FIELDS:
+    found = row(struct, path)
+    if found:
+        print('@', VERSION, struct, path, *found, sep='\\t')
+'''
 
 
 def from_elf(elf, version):
-    """Offsets from debug information; gdb follows members of members. A tag
-    without typedef is written 'struct x' in C."""
-    fields = list(dict.fromkeys(wanted_fields()))
-    for struct, field in fields:
-        for tag in (struct, f'struct {struct}', f'struct {struct.lstrip("_").lower()}'):
-            if struct == '<constant>':
-                break
-            if field == '<sizeof>':
-                size, = gdb_eval(elf, [f'(long)sizeof({tag})'])
-                offset = '-'
-            else:
-                at = f'(({tag} *)0)->{field}'
-                offset, size = gdb_eval(elf, [f'(long)&{at}', f'(long)sizeof({at})'])
-            if size is not None and offset is not None:
-                print(version, struct, field, offset, size, sep='\t')
-                break
-            if size is not None:
-                print(f'{struct}.{field}: a bit-field: add "offset:bitN" by hand',
-                      file=sys.stderr)
-                break
+    fields = [pair for pair in dict.fromkeys(wanted_fields()) if pair[0] != '<constant>']
+    with tempfile.NamedTemporaryFile('w', suffix='.py') as script:
+        script.write(f'FIELDS = {fields!r}\nVERSION = {version!r}\n{GDB_SCRIPT}')
+        script.flush()
+        text = subprocess.run(['gdb', '-batch', '-nx', '-q', '-x', script.name, elf],
+                              capture_output=True, text=True, check=True).stdout
+    for line in text.splitlines():
+        if line.startswith('@\t'):
+            print(line[2:])
 
 
 def main():

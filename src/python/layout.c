@@ -32,10 +32,19 @@ static bool is_sane(uint16_t member, uint64_t value)
 	return value <= TAP_PYTHON_STRUCT - 8;
 }
 
+/* Whether functions are there is seen before they are used (tables.c). */
+static void move_allocators(struct tap_python_layout *layout, int32_t distance)
+{
+	layout->runtime.allocator_raw += distance;
+	layout->runtime.allocator_mem += distance;
+	layout->runtime.allocator_obj += distance;
+}
+
 bool tap_python_layout_override(
 	struct tap_python_layout *layout, struct tap_memory *memory, uint64_t addr)
 {
 	size_t size_bytes = (size_t)layout->debug_offsets_size;
+	int32_t head = layout->runtime.interpreters_head;
 	bool thread_moved = false, holds_gil_named = false;
 	_cleanup_free_ uint8_t *entries = NULL;
 
@@ -61,6 +70,8 @@ bool tap_python_layout_override(
 	/* Its neighbours moved and nothing says where it is now. */
 	if (thread_moved && !holds_gil_named)
 		layout->thread.holds_gil = TAP_PYTHON_ABSENT;
+	/* The allocators come right after the list of interpreters. */
+	move_allocators(layout, layout->runtime.interpreters_head - head);
 	return true;
 }
 
