@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cannot be attached to: each its own clear message and the documented
 exit code, at once."""
+import json
 import os
 import pathlib
 import signal
@@ -111,7 +112,6 @@ def test_other_user_info_says_so(stuck, nobody, reachable_heaptap):
     """info does not fail: it says that an attach is not allowed, and why."""
     done = subprocess.run([*nobody, str(reachable_heaptap), "info", str(stuck.pid), "--json"],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
-    import json
     answer = json.loads(done.stdout)
     if done.returncode == EXIT_PROCESS:
         assert answer["schema"] == "heaptap.error/1"
@@ -293,7 +293,6 @@ def test_output_file(command, stuck, tmp_path):
     path.write_text("old")
     result = run(command[0], stuck.pid, *command[1:], "--json", "-o", path, code=EXIT_DONE)
     assert result.out == "", result
-    import json
     assert json.loads(path.read_text())["schema"] == "heaptap.%s/1" % command[0]
     assert [p.name for p in tmp_path.iterdir()] == ["answer.json"]
 

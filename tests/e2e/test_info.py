@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """heaptap info: what can be seen of a process, before anything is touched."""
 import os
+import signal
 import subprocess
 
 import pytest
@@ -138,7 +139,6 @@ def test_text(stuck):
 
 
 def test_stopped_process(stuck):
-    import signal
     os.kill(stuck.pid, signal.SIGSTOP)
     answer = run_json("info", stuck.pid)
     assert answer["attach"]["allowed"] is True

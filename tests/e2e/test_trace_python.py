@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""heaptap trace on every CPython here: the leaking line of a script, and what
+the script says it leaked."""
+import os
+import subprocess
+
+import pytest
+
+from heaptap import (EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean, has_tool,
+                     interpreters, leak_line, run_json, some_interpreter, window)
+
+LEAK = "cache_leak.py"
+
+
+def within(value, truth, share):
+    return abs(value - truth) <= abs(truth) * share
+
+
+def two_traces(interpreter, folder, seconds):
+    """The leaking script and the healthy one, recorded at the same time."""
+    answers = {}
+    with interpreter.start(LEAK, folder, log="leak") as leaking, \
+            interpreter.start("healthy_deque.py", folder, log="deque") as healthy:
+        targets = {"leak": leaking, "deque": healthy}
+        running = {name: Running("trace", target.pid, "-d", "%ds" % seconds, "--json")
+                   for name, target in targets.items()}
+        try:
+            for name, process in running.items():
+                result = process.finish(seconds + 30)
+                assert result.code == EXIT_DONE, (name, result)
+                answers[name] = result.json
+                check_clean(targets[name].pid)
+        finally:
+            for process in running.values():
+                process.__exit__()
+        for target in targets.values():
+            assert target.alive()
+        truth = {name: LeakLog(targets[name].log).between(*window(answers[name]))
+                 for name in targets}
+        scripts = {name: target.script for name, target in targets.items()}
+    return answers, truth, scripts
+
+
+def site_at(answer, script, line):
+    for site in answer["sites"]:
+        if site["file"] and os.path.abspath(site["file"]) == os.path.abspath(script) \
+                and site["line"] == line:
+            return site
+    return None
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_the_leaking_line(interpreter, tmp_path):
+    answers, truth, scripts = two_traces(interpreter, tmp_path, 10)
+
+    answer = answers["leak"]
+    blocks, size = truth["leak"]
+    assert blocks > 1800, "the script leaked only %d times; was it slowed down?" % blocks
+    site = answer["sites"][0]
+    assert os.path.abspath(site["file"]) == scripts["leak"], site
+    assert site["line"] == leak_line(LEAK) and site["language"] == "python", site
+    assert site["function"].split(".")[-1] == "remember", site
+    assert within(site["growth_bytes"], size, 0.01), (site["growth_bytes"], size)
+    assert within(site["live_blocks"], blocks, 0.01), (site["live_blocks"], blocks)
+    assert answer["verdict"]["state"] == "leak", answer["verdict"]
+    assert within(answer["totals"]["growth_bytes"], size, 0.1), (answer["totals"], size)
+    names = [f["function"].split(".")[-1] for f in site["stack"] if f["language"] == "python"]
+    assert names == ["remember", "main", "<module>"], names
+
+    healthy = answers["deque"]
+    assert healthy["verdict"]["state"] != "leak", healthy["verdict"]
+    assert healthy["totals"]["allocated_blocks"] > 1800, healthy["totals"]
+    site = site_at(healthy, scripts["deque"], leak_line("healthy_deque.py"))
+    assert site is None or site["growth_bytes"] < 0.05 * answer["sites"][0]["growth_bytes"], site
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_growing_list_is_new_minus_old(interpreter, tmp_path):
+    """A list that doubles: the new array less the old one, also for the first
+    doubling, whose old array was made before the attach."""
+    with interpreter.start("list_doubling.py", tmp_path, log="log") as target:
+        answer = run_json("trace", target.pid, "-d", "3s")
+        check_clean(target.pid)
+        least, most = LeakLog(target.log).bounds(*window(answer))
+        assert least[1] > 300000, least
+        site = site_at(answer, target.script, leak_line("list_doubling.py"))
+        assert site, answer["sites"]
+        assert least[1] * 0.99 <= site["growth_bytes"] <= most[1] * 1.01, (site, least, most)
+
+
+@pytest.mark.parametrize("small", [48, 400, 5000, 200000])
+def test_sizes(small, tmp_path):
+    """Objects of pymalloc's and of the C library's sizes, and by mmap."""
+    rate = 100 if small < 100000 else 20
+    with some_interpreter().start(LEAK, tmp_path, str(rate), str(small), log="log") as target:
+        answer = run_json("trace", target.pid, "-d", "3s")
+        least, most = LeakLog(target.log).bounds(*window(answer))
+        site = answer["sites"][0]
+        assert site["line"] == leak_line(LEAK), site
+        # a list of a few hundred slots may grow in the millisecond at an end
+        assert least[1] * 0.99 <= site["growth_bytes"] <= most[1] * 1.01, (site, least, most)
+        assert least[0] * 0.99 <= site["live_blocks"] <= most[0] * 1.01 + 1, (site, least, most)
+
+
+@pytest.mark.parametrize("mode", ["malloc", "debug", "malloc_debug", "pymalloc_debug"])
+def test_other_allocators(mode, tmp_path):
+    """PYTHONMALLOC: the tables are other ones, the answer is the same, with the
+    debug allocator's own bytes on top."""
+    interpreter = some_interpreter()
+    env = dict(os.environ, PYTHONMALLOC=mode, PYTHONDONTWRITEBYTECODE="1")
+    log = tmp_path / "log"
+    with Target(interpreter.path, SOURCES / LEAK, log, env=env) as target:
+        with Clean(target.pid):
+            answer = run_json("trace", target.pid, "-d", "4s")
+        blocks, size = LeakLog(log).between(*window(answer))
+        site = answer["sites"][0]
+        assert site["line"] == leak_line(LEAK), site
+        assert within(site["live_blocks"], blocks, 0.015), (site, blocks)
+        assert within(site["growth_bytes"], size, 0.06), (site, size)
+
+
+def test_tracemalloc_in_the_target(tmp_path):
+    """Its hooks are chained to, and keep working."""
+    interpreter = some_interpreter()
+    env = dict(os.environ, PYTHONTRACEMALLOC="5", PYTHONDONTWRITEBYTECODE="1")
+    log = tmp_path / "log"
+    with Target(interpreter.path, SOURCES / LEAK, log, env=env) as target:
+        with Clean(target.pid):
+            answer = run_json("trace", target.pid, "-d", "4s")
+        blocks, _ = LeakLog(log).between(*window(answer))
+        site = site_at(answer, str(SOURCES / LEAK), leak_line(LEAK))
+        assert site and site["live_blocks"] >= blocks * 0.98, (answer["sites"], blocks)
+
+
+def headers(interpreter):
+    """The folder with Python.h of an interpreter, or None."""
+    if interpreter.root:
+        return None
+    out = subprocess.run([interpreter.path, "-c",
+                          "import sysconfig; print(sysconfig.get_paths()['include'])"],
+                         capture_output=True, text=True).stdout.strip()
+    return out if os.path.exists(os.path.join(out, "Python.h")) else None
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_extension(interpreter, tmp_path):
+    """A leak in C called from Python: native frames, then the Python frames
+    that called them."""
+    include = headers(interpreter)
+    if not include:
+        pytest.skip("no Python.h for %s" % interpreter)
+    if not has_tool("cc"):
+        pytest.skip("no C compiler")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-g", "-I", include, "-o",
+                    str(tmp_path / "_leakext.so"), str(SOURCES / "_leakext.c")], check=True)
+    with interpreter.start("ext_leak.py", tmp_path, str(tmp_path), log="log") as target:
+        with Clean(target.pid):
+            answer = run_json("trace", target.pid, "-d", "3s")
+        least, most = LeakLog(target.log).bounds(*window(answer))
+        site = answer["sites"][0]
+        assert least[0] > 100
+        assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
+        assert least[1] <= site["growth_bytes"] <= most[1], (site, least, most)
+        # the innermost Python frame is where a Python programmer looks
+        assert os.path.abspath(site["file"]) == target.script, site
+        assert site["line"] == leak_line("ext_leak.py") and site["language"] == "python", site
+        names = [f["function"].split(".")[-1] for f in site["stack"]]
+        order = [names.index(n) for n in ("leak_site", "native_between", "leak",
+                                          "call_extension", "main", "<module>")]
+        assert order == sorted(order), names
+        native = site["stack"][names.index("leak_site")]
+        assert native["line"] == leak_line("_leakext.c") and native["language"] == "c", native
