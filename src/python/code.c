@@ -122,8 +122,8 @@ static bool take_stamp(struct tap_python *python, const uint8_t *copy, struct st
 static bool same_object(const struct stamp *a, const struct stamp *b)
 {
 	return a->filename == b->filename && a->name == b->name && a->qualname == b->qualname &&
-		a->linetable == b->linetable && a->table_size == b->table_size &&
-		a->table_hash == b->table_hash && a->firstlineno == b->firstlineno;
+	       a->linetable == b->linetable && a->table_size == b->table_size &&
+	       a->table_hash == b->table_hash && a->firstlineno == b->firstlineno;
 }
 
 static bool read_code(struct tap_python *python, const struct stamp *stamp, struct code *code)
@@ -159,8 +159,8 @@ static uint64_t content_hash(const struct code *code)
 static bool same_content(const struct code *a, const struct code *b)
 {
 	return a->firstlineno == b->firstlineno && a->lines_size == b->lines_size &&
-		memcmp(a->lines, b->lines, a->lines_size) == 0 &&
-		strcmp(a->function, b->function) == 0 && strcmp(a->file, b->file) == 0;
+	       memcmp(a->lines, b->lines, a->lines_size) == 0 &&
+	       strcmp(a->function, b->function) == 0 && strcmp(a->file, b->file) == 0;
 }
 
 /* Takes over code. The number of an equal one where there is one. */
@@ -234,8 +234,8 @@ bool tap_python_code_number(
 	return true;
 }
 
-void tap_python_resolve(struct tap_python *python, uint64_t key, struct tap_strings *strings,
-	struct tap_frame *ret)
+void tap_python_resolve(
+	struct tap_python *python, uint64_t key, struct tap_strings *strings, struct tap_frame *ret)
 {
 	uint64_t number = (key & ~TAP_PYTHON_KEY) >> TAP_PYTHON_UNIT_BITS;
 	uint32_t unit = key & TAP_PYTHON_UNIT_NONE;

@@ -128,8 +128,7 @@ static void add_unnamed_parts(struct tap_python *python, const struct text *know
 
 		if (target < python->module->start || target >= python->module->end ||
 			tap_python_is_eval(python, target) ||
-			!tap_symbols_try_extent(
-				python->symbols, target, &part.start, &part.end) ||
+			!tap_symbols_try_extent(python->symbols, target, &part.start, &part.end) ||
 			target == part.start)
 			continue;
 		if (count_jumps(known, &part) >= MIN_JUMPS &&

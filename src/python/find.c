@@ -29,8 +29,8 @@ static bool look_into(struct tap_module *module, int rank, struct tap_python_sit
 	ret->runtime_addr = 0;
 	/* Reading the symbol tables of every library would take long; whoever
 	 * embeds CPython exports the name. */
-	if (rank < 2 ? tap_module_try_symbol(module, "_PyRuntime", &symbol) :
-		       tap_module_try_export(module, "_PyRuntime", &symbol)) {
+	if (rank < 2 ? tap_module_try_symbol(module, "_PyRuntime", &symbol)
+		     : tap_module_try_export(module, "_PyRuntime", &symbol)) {
 		ret->runtime_addr = symbol.addr;
 		return true;
 	}

@@ -93,7 +93,7 @@ static bool is_function(const struct tap_python *python, const uint8_t *code)
 	const struct tap_python_layout *layout = &python->layout;
 
 	return (int32_t)tap_python_u32(code, layout->code.firsttraceable) <
-		(int64_t)tap_python_u64(code, layout->code.instructions);
+	       (int64_t)tap_python_u64(code, layout->code.instructions);
 }
 
 /* The outermost Python frame of its evaluation? */
@@ -104,9 +104,9 @@ static bool is_entry(struct tap_python *python, const uint8_t *copy, uint64_t pr
 	if (python->layout.frame.is_entry >= 0)
 		return copy[python->layout.frame.is_entry] != 0;
 	return !previous ||
-		!tap_memory_try_u8(python->memory,
-			previous + (uint64_t)python->layout.frame.owner, &owner) ||
-		owner >= OWNER_SHIM;
+	       !tap_memory_try_u8(
+		       python->memory, previous + (uint64_t)python->layout.frame.owner, &owner) ||
+	       owner >= OWNER_SHIM;
 }
 
 static void list_frames(struct tap_python *python, uint64_t frame, struct list *list)

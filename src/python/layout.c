@@ -21,8 +21,8 @@ static bool is_member_of(uint16_t member, size_t start, size_t size)
 	return member >= start && member < start + size;
 }
 
-#define IS_IN(member, group)                                                                       \
-	is_member_of(member, offsetof(struct tap_python_layout, group),                            \
+#define IS_IN(member, group)                                            \
+	is_member_of(member, offsetof(struct tap_python_layout, group), \
 		sizeof(((struct tap_python_layout *)0)->group))
 
 static bool is_sane(uint16_t member, uint64_t value)
@@ -93,8 +93,9 @@ void tap_python_layout_measure(struct tap_python *python)
 	/* Not an offset. */
 	counted.thread.holds_gil_mask = 0;
 	python->thread_bytes = reach((const int32_t *)&counted.thread, sizeof(counted.thread));
-	python->frame_bytes = counted.minor < 11 ?
-		reach((const int32_t *)&counted.frame_object, sizeof(counted.frame_object)) :
-		reach((const int32_t *)&counted.frame, sizeof(counted.frame));
+	python->frame_bytes =
+		counted.minor < 11 ? reach((const int32_t *)&counted.frame_object,
+					     sizeof(counted.frame_object))
+				   : reach((const int32_t *)&counted.frame, sizeof(counted.frame));
 	python->code_bytes = reach((const int32_t *)&counted.code, sizeof(counted.code));
 }

@@ -11,8 +11,8 @@ struct mix {
 static void add_native(struct mix *mix, const struct tap_native_frame *native)
 {
 	if (mix->count < mix->capacity)
-		mix->frames[mix->count++] = (struct tap_mixed_frame){
-			native->pc, native->is_call, native->trust};
+		mix->frames[mix->count++] =
+			(struct tap_mixed_frame){native->pc, native->is_call, native->trust};
 }
 
 static void add_python(struct mix *mix, const struct tap_python_frame *frame)

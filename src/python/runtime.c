@@ -11,7 +11,7 @@ bool tap_python_try_field(
 	const struct tap_python *python, uint64_t addr, int32_t offset, uint64_t *ret)
 {
 	return addr && offset >= 0 &&
-		tap_memory_try_u64(python->memory, addr + (uint64_t)offset, ret);
+	       tap_memory_try_u64(python->memory, addr + (uint64_t)offset, ret);
 }
 
 static bool refuse(struct tap_python *python, const char *reason)
@@ -27,8 +27,8 @@ static uint64_t main_interpreter(const struct tap_python *python)
 	struct tap_python_walk walk = {0};
 	uint64_t interp, id;
 
-	if (!tap_python_try_field(python, python->info.runtime_addr,
-		    layout->runtime.interpreters_head, &interp))
+	if (!tap_python_try_field(
+		    python, python->info.runtime_addr, layout->runtime.interpreters_head, &interp))
 		return 0;
 	while (tap_python_walk_on(&walk, interp, MAX_INTERPRETERS)) {
 		if (!tap_python_try_field(python, interp, layout->interpreter.id, &id))
@@ -48,9 +48,8 @@ static bool has_thread_states(const struct tap_python *python, uint64_t interp)
 	uint64_t state, prev, back;
 
 	return tap_python_try_field(python, interp, layout->interpreter.threads_head, &state) &&
-		tap_python_try_field(python, state, layout->thread.prev, &prev) && prev == 0 &&
-		tap_python_try_field(python, state, layout->thread.interp, &back) &&
-		back == interp;
+	       tap_python_try_field(python, state, layout->thread.prev, &prev) && prev == 0 &&
+	       tap_python_try_field(python, state, layout->thread.interp, &back) && back == interp;
 }
 
 static bool choose_layout(struct tap_python *python)
@@ -78,8 +77,7 @@ bool tap_python_believe(struct tap_python *python)
 		return refuse(python, "no layout for free-threaded builds of CPython");
 	if (!python->info.runtime_addr)
 		return refuse(python, "_PyRuntime was not found");
-	if (!tap_python_layout_override(
-		    &python->layout, python->memory, python->info.runtime_addr))
+	if (!tap_python_layout_override(&python->layout, python->memory, python->info.runtime_addr))
 		return refuse(python, "its table of offsets (_Py_DebugOffsets) makes no sense");
 	interp = main_interpreter(python);
 	if (!interp)

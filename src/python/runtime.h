@@ -102,8 +102,7 @@ uint8_t *tap_python_copy_section(struct tap_module *module, struct tap_memory *m
 
 /* The text of a str object as UTF-8, at most capacity - 1 bytes, cut at a
  * whole character. False where it is no str. */
-bool tap_python_unicode(
-	const struct tap_python *python, uint64_t addr, char *buf, size_t capacity);
+bool tap_python_unicode(const struct tap_python *python, uint64_t addr, char *buf, size_t capacity);
 
 /* The number of a code object (its identity, not its address) and the copied
  * structure, of code_bytes. False where it is no code object. */

@@ -16,9 +16,8 @@ static const char *const domain_names[TAP_PYTHON_DOMAINS] = {
 
 /* Reads the record and checks that its pointers are functions. Hooks
  * (tracemalloc, debug, a library's) have a context, and may lie elsewhere. */
-static struct tap_error *read_table(
-	struct tap_python *python, enum tap_python_domain domain, uint64_t addr,
-	struct tap_python_table *ret)
+static struct tap_error *read_table(struct tap_python *python, enum tap_python_domain domain,
+	uint64_t addr, struct tap_python_table *ret)
 {
 	uint64_t words[5];
 
@@ -90,8 +89,8 @@ struct tap_error *tap_python_tables(
 	uint64_t addrs[TAP_PYTHON_DOMAINS];
 
 	if (!python->info.supported)
-		return tap_error_new(TAP_ERR_NOT_FOUND, "no allocator tables: %s",
-			python->info.reason);
+		return tap_error_new(
+			TAP_ERR_NOT_FOUND, "no allocator tables: %s", python->info.reason);
 	if (from_runtime(python, addrs) || from_symbols(python, addrs))
 		return read_tables(python, addrs, tables);
 	if (!tap_python_tables_scan(python, addrs))

@@ -20,7 +20,7 @@ static bool is_function(struct tap_python *python, uint64_t addr)
 	uint64_t start, end;
 
 	return tap_symbols_module_at(python->symbols, addr) != NULL &&
-		tap_symbols_try_extent(python->symbols, addr, &start, &end) && start == addr;
+	       tap_symbols_try_extent(python->symbols, addr, &start, &end) && start == addr;
 }
 
 static bool is_record(struct tap_python *python, const uint64_t *words)
@@ -40,8 +40,8 @@ static bool is_record(struct tap_python *python, const uint64_t *words)
 static bool is_group(struct tap_python *python, const uint64_t *words)
 {
 	return words[0] == 'r' && words[6] == 'm' && words[12] == 'o' &&
-		is_record(python, words + 1) && is_record(python, words + 7) &&
-		is_record(python, words + 13);
+	       is_record(python, words + 1) && is_record(python, words + 7) &&
+	       is_record(python, words + 13);
 }
 
 struct records {
@@ -91,8 +91,8 @@ static bool find_records(struct tap_python *python, struct records *ret)
  * RIP-relative displacement in it; 0 for none or more than one. Where pymalloc
  * is inlined, PyMem_Malloc and PyObject_Malloc fall back to the raw domain:
  * that one, already known, does not count. */
-static uint64_t loaded_record(struct tap_python *python, const char *name,
-	const struct records *records, uint64_t raw)
+static uint64_t loaded_record(
+	struct tap_python *python, const char *name, const struct records *records, uint64_t raw)
 {
 	uint8_t text[MAX_FUNCTION];
 	struct tap_symbol symbol;

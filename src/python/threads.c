@@ -15,8 +15,8 @@ struct visit {
 
 typedef bool (*visit_fn)(struct tap_python *python, const struct visit *visit, void *context);
 
-static bool each_of_interpreter(struct tap_python *python, uint64_t interp, uint64_t id,
-	visit_fn fn, void *context)
+static bool each_of_interpreter(
+	struct tap_python *python, uint64_t interp, uint64_t id, visit_fn fn, void *context)
 {
 	const struct tap_python_layout *layout = &python->layout;
 	struct tap_python_walk walk = {0};
@@ -44,9 +44,8 @@ static void each_thread(struct tap_python *python, visit_fn fn, void *context)
 	struct tap_python_walk walk = {0};
 	uint64_t interp, id;
 
-	if (!python->info.supported ||
-		!tap_python_try_field(python, python->info.runtime_addr,
-			layout->runtime.interpreters_head, &interp))
+	if (!python->info.supported || !tap_python_try_field(python, python->info.runtime_addr,
+					       layout->runtime.interpreters_head, &interp))
 		return;
 	while (tap_python_walk_on(&walk, interp, MAX_INTERPRETERS)) {
 		if (!tap_python_try_field(python, interp, layout->interpreter.id, &id))
@@ -117,7 +116,7 @@ static bool match(struct tap_python *python, const struct visit *visit, void *co
 		return true;
 	gil = holds_gil(python, visit);
 	rank = 1 + (same_tid ? 1 : 0) + (has_frames(python, visit->addr) ? 2 : 0) +
-		(gil == 1 ? 4 : 0);
+	       (gil == 1 ? 4 : 0);
 	position = tap_python_stack_position(python, visit->addr);
 	if (rank < search->rank)
 		return true;

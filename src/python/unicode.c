@@ -33,7 +33,7 @@ static bool locate(const struct tap_python *python, uint64_t addr, struct charac
 	if (!compact)
 		return tap_python_try_field(python, addr, layout->unicode.data, &ret->addr);
 	ret->addr = addr +
-		(uint64_t)(ascii ? layout->unicode.ascii_size : layout->unicode.compact_size);
+		    (uint64_t)(ascii ? layout->unicode.ascii_size : layout->unicode.compact_size);
 	return true;
 }
 
@@ -79,8 +79,7 @@ static uint32_t character_at(const uint8_t *bytes, size_t i, unsigned width)
 	return c;
 }
 
-bool tap_python_unicode(
-	const struct tap_python *python, uint64_t addr, char *buf, size_t capacity)
+bool tap_python_unicode(const struct tap_python *python, uint64_t addr, char *buf, size_t capacity)
 {
 	_cleanup_free_ uint8_t *bytes = NULL;
 	struct characters from;

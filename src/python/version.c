@@ -21,8 +21,10 @@ struct debug_offsets_head {
 
 void tap_python_version_text(uint32_t hex, char *buf, size_t capacity)
 {
-	static const char *const levels[] = {
-		[LEVEL_ALPHA] = "a", [LEVEL_BETA] = "b", [LEVEL_CANDIDATE] = "rc", [LEVEL_FINAL] = ""};
+	static const char *const levels[] = {[LEVEL_ALPHA] = "a",
+		[LEVEL_BETA] = "b",
+		[LEVEL_CANDIDATE] = "rc",
+		[LEVEL_FINAL] = ""};
 	const char *level = levels[hex >> 4 & 0xF];
 	char serial[8] = "";
 
@@ -169,6 +171,7 @@ bool tap_python_version_read(struct tap_python *python)
 	if (!from_debug_offsets(python) && !from_symbol(python) && !from_built_string(python) &&
 		!from_name(python))
 		return false;
-	tap_python_version_text(python->info.hex, python->info.version, sizeof(python->info.version));
+	tap_python_version_text(
+		python->info.hex, python->info.version, sizeof(python->info.version));
 	return true;
 }

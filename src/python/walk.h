@@ -15,8 +15,7 @@ struct tap_python_walk {
 
 /* Called with each node before it is used: false ends the walk, at the end of
  * the list, in a circle, or after limit nodes. */
-static inline bool tap_python_walk_on(
-	struct tap_python_walk *walk, uint64_t addr, uint32_t limit)
+static inline bool tap_python_walk_on(struct tap_python_walk *walk, uint64_t addr, uint32_t limit)
 {
 	if (!addr || walk->steps >= limit || (walk->steps && addr == walk->mark))
 		return false;

@@ -35,8 +35,8 @@ static void lists_and_resolves(void **state)
 		uint64_t outer = image_code(image, "outer", "a.py", 10);
 		uint64_t inner = image_code(image, "inner", "b.py", 20);
 		uint64_t shim = image_frame(image, outer, SHIM, 0, 0);
-		uint64_t frame = image_frame(
-			image, inner, 0, 4, image_frame(image, outer, 1, 2, shim));
+		uint64_t frame =
+			image_frame(image, inner, 0, 4, image_frame(image, outer, 1, 2, shim));
 		uint64_t thread = image_thread(image, interp, 1, 1, frame);
 		struct tap_python_frame frames[MAX];
 
@@ -165,8 +165,8 @@ static void mutated_images_end(void **state)
 			uint64_t value;
 
 			random = random * 1664525 + 1013904223;
-			value = random & 0x8000 ? IMAGE_BASE + (random >> 16) * 4 :
-						  (uint64_t)random << (random >> 8 & 31);
+			value = random & 0x8000 ? IMAGE_BASE + (random >> 16) * 4
+						: (uint64_t)random << (random >> 8 & 31);
 			image_set(image, IMAGE_BASE, (int32_t)(random % image->used) & ~7, value);
 		}
 		image_seal(image);
@@ -218,8 +218,7 @@ static size_t mix(struct image *image, const uint64_t *pcs, size_t count, uint64
 		native[i].pc = pcs[i];
 		native[i].is_call = i > 0;
 	}
-	return tap_python_mix(
-		&image->python, native, count, frames, frame_count, mixed, MAX);
+	return tap_python_mix(&image->python, native, count, frames, frame_count, mixed, MAX);
 }
 
 /* What came out: N for native outside of the evaluation function, e for the

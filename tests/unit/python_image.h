@@ -94,8 +94,8 @@ static inline uint64_t image_str(
 	uint64_t addr = image_alloc(image, (size_t)at + count * width);
 
 	image_set(image, addr, layout->unicode.length, count);
-	image_set32(image, addr, layout->unicode.state,
-		width << 2 | 1u << 5 | (ascii ? 1u << 6 : 0));
+	image_set32(
+		image, addr, layout->unicode.state, width << 2 | 1u << 5 | (ascii ? 1u << 6 : 0));
 	memcpy(image->bytes + (addr - IMAGE_BASE) + at, characters, count * width);
 	return addr;
 }
@@ -184,8 +184,8 @@ static inline uint64_t image_thread(
 
 static inline void image_runtime(struct image *image, uint64_t interpreters)
 {
-	image_set(image, IMAGE_RUNTIME, image->python.layout.runtime.interpreters_head,
-		interpreters);
+	image_set(
+		image, IMAGE_RUNTIME, image->python.layout.runtime.interpreters_head, interpreters);
 }
 
 #endif

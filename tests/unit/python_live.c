@@ -28,9 +28,9 @@
 
 #define MAX_FRAMES 256
 /* Versions that are not read only say that they are there. */
-#define START                                                                                      \
-	"import io, os, sys; "                                                                     \
-	"sys.version_info < (3, 8) and (os.write(1, b'E\\n'), os.read(0, 1)) or "                  \
+#define START                                                                     \
+	"import io, os, sys; "                                                    \
+	"sys.version_info < (3, 8) and (os.write(1, b'E\\n'), os.read(0, 1)) or " \
 	"eval(compile(io.open(3, encoding='utf-8').read(), 'parked.py', 'exec'))"
 
 /* An interpreter to test: its path, below root where that is not "". */
@@ -246,8 +246,8 @@ static void compare_mixed(struct target *target, const struct told_thread *threa
 
 	count = tap_python_frames(target->python, state, frames, MAX_FRAMES);
 	read_registers(target, thread->tid, &regs);
-	native_count = tap_unwind(target->unwinder, target->memory, &regs, TAP_UNWIND_SP_PC, native,
-		MAX_FRAMES);
+	native_count = tap_unwind(
+		target->unwinder, target->memory, &regs, TAP_UNWIND_SP_PC, native, MAX_FRAMES);
 	for (size_t i = 0; i < native_count; i++)
 		evals += tap_python_is_eval(target->python, native[i].pc - native[i].is_call);
 	for (size_t i = 0; i < count; i++)
@@ -255,8 +255,8 @@ static void compare_mixed(struct target *target, const struct told_thread *threa
 	if (evals != wanted)
 		fail_msg("%s: %zu evaluations among %zu native frames, not %zu",
 			thread->frames.items[1].function, evals, native_count, wanted);
-	mixed_count = tap_python_mix(target->python, native, native_count, frames, count, mixed,
-		MAX_FRAMES * 2);
+	mixed_count = tap_python_mix(
+		target->python, native, native_count, frames, count, mixed, MAX_FRAMES * 2);
 	for (size_t i = 0; i < mixed_count; i++)
 		python_count += (mixed[i].key & TAP_PYTHON_KEY) != 0;
 	assert_int_equal(python_count, count);
@@ -311,8 +311,7 @@ static void compare_tables(struct target *target)
 
 			assert_non_null(mapping);
 			assert_true(mapping->executable);
-			assert_string_equal(
-				mapping->path, tap_python_info(target->python)->module);
+			assert_string_equal(mapping->path, tap_python_info(target->python)->module);
 		}
 	}
 	assert_memory_equal(tables[TAP_PYTHON_MEM].functions, tables[TAP_PYTHON_OBJ].functions,
@@ -471,18 +470,16 @@ int main(void)
 	for (size_t i = 0; i < list.count; i++) {
 		struct interpreter *interpreter = &list.items[i];
 
-		tap_vector_push(&tests,
-			((struct CMUnitTest){.name = interpreter->path,
-				.test_func = reads_what_the_interpreter_says,
-				.initial_state = interpreter}));
-		tap_vector_push(&tests,
-			((struct CMUnitTest){.name = interpreter->name,
-				.test_func = finds_tables_under_hooks,
-				.initial_state = interpreter}));
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->path,
+						.test_func = reads_what_the_interpreter_says,
+						.initial_state = interpreter}));
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->name,
+						.test_func = finds_tables_under_hooks,
+						.initial_state = interpreter}));
 	}
 	failed = tests.count ? _cmocka_run_group_tests(
-				       "python_live", tests.items, tests.count, NULL, NULL) :
-			       77;
+				       "python_live", tests.items, tests.count, NULL, NULL)
+			     : 77;
 	tap_vector_free(&tests);
 	tap_vector_free(&list);
 	return failed;

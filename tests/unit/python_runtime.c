@@ -295,8 +295,11 @@ static void check_version(const char *text, size_t taken, uint32_t wanted, const
 
 static void reads_versions(void **state)
 {
-	static const char data[] = "x3.9.9 (\0" "3.7.1 none\0" "3.8.18 (default, Aug) \n[GCC 12]";
-	static const char later[] = "\0" "3.10.13 (main, Aug) [GCC 12]";
+	static const char data[] = "x3.9.9 (\0"
+				   "3.7.1 none\0"
+				   "3.8.18 (default, Aug) \n[GCC 12]";
+	static const char later[] = "\0"
+				    "3.10.13 (main, Aug) [GCC 12]";
 	uint32_t hex;
 
 	(void)state;

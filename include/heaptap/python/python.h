@@ -62,7 +62,8 @@ struct tap_python_frame {
 /* The thread state of a native thread: by pthread_self == fs_base, which holds
  * in every version and PID namespace; where fs_base is 0, by native_thread_id
  * (3.11+; the number in the target's own PID namespace). Of several (one per
- * interpreter) the one that runs. 0 for a thread that runs no Python. *holds_gil_ret: 1, 0, or -1 where unknown (may be NULL). */
+ * interpreter) the one that runs. 0 for a thread that runs no Python.
+ * *holds_gil_ret: 1, 0, or -1 where unknown (may be NULL). */
 uint64_t tap_python_thread(
 	struct tap_python *python, pid_t tid, uint64_t fs_base, int *holds_gil_ret);
 
