@@ -122,6 +122,7 @@ void tap_python_close(struct tap_python *python)
 	if (!python)
 		return;
 	tap_python_codes_destroy(python->codes);
+	tap_map_deinit(&python->threads);
 	free(python);
 }
 

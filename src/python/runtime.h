@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "heaptap/base/map.h"
 #include "heaptap/python/python.h"
 #include "python/layout.h"
 
@@ -34,6 +35,7 @@ struct tap_python {
 	size_t code_bytes;
 	uint64_t code_type; /* PyCode_Type, 0 until the first code object was seen */
 	struct tap_python_codes *codes;
+	struct tap_map threads; /* pthread -> thread state, as it was last found */
 	struct tap_python_range eval[TAP_PYTHON_EVAL_RANGES];
 	size_t eval_count;
 };

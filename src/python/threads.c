@@ -129,12 +129,68 @@ static bool match(struct tap_python *python, const struct visit *visit, void *co
 	return true;
 }
 
+/* The interpreter where it is the only one, so that a thread has one state. */
+static uint64_t only_interpreter(struct tap_python *python)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t interp, next;
+
+	if (!python->info.supported ||
+		!tap_python_try_field(python, python->info.runtime_addr,
+			layout->runtime.interpreters_head, &interp) ||
+		!tap_python_try_field(python, interp, layout->interpreter.next, &next))
+		return 0;
+	return next ? 0 : interp;
+}
+
+/* A state that was freed may look as it did, but nothing leads to it. */
+static bool is_listed(struct tap_python *python, const struct visit *visit)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t prev = tap_python_u64(visit->copy, layout->thread.prev), here;
+
+	if (prev)
+		return tap_python_try_field(python, prev, layout->thread.next, &here) &&
+		       here == visit->addr;
+	return tap_python_try_field(
+		       python, visit->interp, layout->interpreter.threads_head, &here) &&
+	       here == visit->addr;
+}
+
+/* The state that was found for this thread before, if it still is its own:
+ * a few reads where a program with many threads would take hundreds. */
+static bool find_again(struct tap_python *python, uint64_t fs_base, struct search *search)
+{
+	const struct tap_python_layout *layout = &python->layout;
+	uint8_t copy[TAP_PYTHON_STRUCT];
+	struct visit visit = {.interp = only_interpreter(python), .copy = copy};
+	const uint64_t *known = tap_map_find(&python->threads, fs_base);
+
+	if (!known || !visit.interp)
+		return false;
+	visit.addr = *known;
+	if (!tap_memory_try_read(python->memory, visit.addr, copy, python->thread_bytes) ||
+		tap_python_u64(copy, layout->thread.thread_id) != fs_base ||
+		tap_python_u64(copy, layout->thread.interp) != visit.interp ||
+		!is_listed(python, &visit))
+		return false;
+	search->addr = visit.addr;
+	search->holds_gil = holds_gil(python, &visit);
+	return true;
+}
+
 uint64_t tap_python_thread(
 	struct tap_python *python, pid_t tid, uint64_t fs_base, int *holds_gil_ret)
 {
 	struct search search = {.tid = tid, .fs_base = fs_base, .holds_gil = -1};
 
-	each_thread(python, match, &search);
+	if (!fs_base || !find_again(python, fs_base, &search)) {
+		each_thread(python, match, &search);
+		if (python->threads.count > MAX_THREADS)
+			tap_map_clear(&python->threads);
+		if (fs_base && search.addr)
+			*tap_map_put(&python->threads, fs_base, NULL) = search.addr;
+	}
 	if (holds_gil_ret)
 		*holds_gil_ret = search.holds_gil;
 	return search.addr;

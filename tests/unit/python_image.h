@@ -81,6 +81,7 @@ static inline struct image *image_create(int minor)
 static inline void image_destroy(struct image *image)
 {
 	tap_python_codes_destroy(image->python.codes);
+	tap_map_deinit(&image->python.threads);
 	tap_memory_close(image->python.memory);
 	free(image);
 }

@@ -186,6 +186,33 @@ static void finds_threads_of_all_interpreters(void **state)
 	image_destroy(image);
 }
 
+/* A thread ended, its state is freed but holds what it held, and a new thread
+ * got the same stack. */
+static void a_freed_thread_state_is_not_believed(void **state)
+{
+	struct image *image = image_create(12);
+	struct tap_python *python = &image->python;
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t interp = image_interpreter(image, 0, 0), last, old, young;
+
+	(void)state;
+	image_runtime(image, interp);
+	last = image_thread(image, interp, 0xB0, 11, 0);
+	old = image_thread(image, interp, 0xA0, 10, 0);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
+	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
+	image_set(image, interp, layout->interpreter.threads_head, last);
+	image_set(image, last, layout->thread.prev, 0);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == 0);
+	young = image_thread(image, interp, 0xA0, 12, 0);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 12, 0xA0, NULL) == young);
+	assert_true(tap_python_thread(python, 11, 0xB0, NULL) == last);
+	image_destroy(image);
+}
+
 static void one_thread_in_two_interpreters(void **state)
 {
 	struct image *image = image_create(12);
@@ -324,6 +351,7 @@ int main(void)
 		cmocka_unit_test(the_process_says_where_fields_moved),
 		cmocka_unit_test(versions_without_a_layout_are_named),
 		cmocka_unit_test(finds_threads_of_all_interpreters),
+		cmocka_unit_test(a_freed_thread_state_is_not_believed),
 		cmocka_unit_test(one_thread_in_two_interpreters),
 		cmocka_unit_test(circles_of_threads_end),
 		cmocka_unit_test(knows_pools_by_their_headers),
