@@ -18,6 +18,8 @@
  * for what a relocated operand adds. */
 #define NEAR_BYTES (UINT64_C(0x7ff00000))
 #define LOWEST_ADDR UINT64_C(0x10000)
+/* What is left to brk before it meets an area. */
+#define HEAP_ROOM_BYTES (UINT64_C(64) << 30)
 #define ALIGN_BYTES 16
 
 static uint64_t distance(uint64_t a, uint64_t b)
@@ -25,32 +27,63 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-/* A hole between mappings, as near as can be: not right in front of the heap
- * that brk grows, nor below a stack. 0: none in reach. */
+/* Memory that may grow upwards: the heap of brk, or the executable's last
+ * segment, behind which brk begins where it was not called yet. */
+static bool grows_up(const struct tap_maps *maps, size_t i)
+{
+	if (!strcmp(maps->items[i + 1].path, "[heap]"))
+		return false;
+	return !strcmp(maps->items[i].path, "[heap]") ||
+		(i > 0 && !maps->items[i].inode && !maps->items[i].path[0] &&
+			maps->items[i - 1].end == maps->items[i].start && maps->items[i - 1].inode &&
+			!strcmp(maps->items[i - 1].path, maps->items[0].path));
+}
+
+/* Room for an area between two mappings, as near as can be, a page away from
+ * both: at the lower end unless a heap grows there, at the upper one unless a
+ * stack does. 0: none in reach. */
+static uint64_t room_between(const struct tap_maps *maps, size_t i, uint64_t near)
+{
+	uint64_t start = maps->items[i].end + PAGE_BYTES;
+	uint64_t end = maps->items[i + 1].start;
+	uint64_t low, high, best = 0;
+
+	if (end <= start || end - start < AREA_BYTES + PAGE_BYTES)
+		return 0;
+	low = start;
+	high = end - AREA_BYTES - PAGE_BYTES;
+	if (low >= LOWEST_ADDR && distance(low, near) <= NEAR_BYTES && !grows_up(maps, i))
+		best = low;
+	/* Of a hole above a heap only what is far from it. */
+	if (grows_up(maps, i) && high - start < HEAP_ROOM_BYTES)
+		return best;
+	if (high >= LOWEST_ADDR && distance(high, near) <= NEAR_BYTES &&
+		strcmp(maps->items[i + 1].path, "[stack]") &&
+		(!best || distance(high, near) < distance(best, near)))
+		best = high;
+	return best;
+}
+
+/* Below everything, where an executable at a fixed address leaves room. */
+static uint64_t room_below(const struct tap_maps *maps, uint64_t near)
+{
+	uint64_t start = maps->count ? maps->items[0].start : 0;
+	uint64_t addr = start - AREA_BYTES - PAGE_BYTES;
+
+	if (start < LOWEST_ADDR + AREA_BYTES + PAGE_BYTES || distance(addr, near) > NEAR_BYTES)
+		return 0;
+	return addr;
+}
+
 static uint64_t find_hole(const struct tap_maps *maps, uint64_t near)
 {
-	uint64_t best = 0;
+	uint64_t best = room_below(maps, near);
 
 	for (size_t i = 0; i + 1 < maps->count; i++) {
-		uint64_t start = maps->items[i].end;
-		uint64_t end = maps->items[i + 1].start;
-		uint64_t candidate;
+		uint64_t room = room_between(maps, i, near);
 
-		/* A page is left free on both sides. */
-		if (end - start < AREA_BYTES + 2 * PAGE_BYTES || end < start)
-			continue;
-		if (!strcmp(maps->items[i].path, "[heap]") ||
-			!strcmp(maps->items[i + 1].path, "[stack]"))
-			continue;
-		/* brk may not have been called yet: it begins near the
-		 * executable's end. The upper end of a hole is out of its way. */
-		candidate = start >= near ? start + PAGE_BYTES : end - AREA_BYTES - PAGE_BYTES;
-		if (i + 1 < maps->count && end - start > 64 * AREA_BYTES)
-			candidate = end - AREA_BYTES - PAGE_BYTES;
-		if (candidate < LOWEST_ADDR || distance(candidate, near) > NEAR_BYTES)
-			continue;
-		if (!best || distance(candidate, near) < distance(best, near))
-			best = candidate;
+		if (room && (!best || distance(room, near) < distance(best, near)))
+			best = room;
 	}
 	return best;
 }

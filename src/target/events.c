@@ -81,12 +81,10 @@ static bool on_event_stop(
 	}
 	tracee->group_stopped = is_stop_signal(signal);
 	if (tracee->group_stopped) {
-		tracee->interrupted = false;
 		tracee->state = TRACEE_LISTENING;
 		pt_listen(tracee->public.tid);
 		return false;
 	}
-	tracee->interrupted = false;
 	if (!pt_get_regs(tracee->public.tid, &tracee->public.regs))
 		tracee_restart_call(target, tracee);
 	tracee_continue(target, tracee, 0);
@@ -153,6 +151,7 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 
 	*ret = (struct tap_event){0};
 	target->stats.stops++;
+	tracee->interrupted = false;
 	if (!WIFSTOPPED(status))
 		return on_end(target, tracee, status, ret);
 	switch (status >> 16) {

@@ -93,24 +93,25 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 {
 	if (tracee->state == TRACEE_STOPPED)
 		return 1;
-	if (!tracee->interrupted) {
-		int result = pt_interrupt(tracee->public.tid);
-
-		if (result < 0)
-			return result;
-		tracee->interrupted = true;
-	}
 	for (;;) {
 		struct tap_event event;
-		int status;
-		int got = pt_wait(tracee->public.tid, deadline_ns, &status);
+		int status, got;
 
+		/* Any trap swallows an interrupt that is under way
+		 * (kernel/signal.c, ptrace_stop): it is asked for again. */
+		if (!tracee->interrupted) {
+			got = pt_interrupt(tracee->public.tid);
+			if (got < 0)
+				return got;
+			tracee->interrupted = true;
+		}
+		got = pt_wait(tracee->public.tid, deadline_ns, &status);
 		if (got <= 0)
 			return got;
 		tracee->stopped_ns = tap_clock_ns();
+		tracee->interrupted = false;
 		if (WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_STOP &&
 			tracee->state != TRACEE_NEW) {
-			tracee->interrupted = false;
 			tracee->state = TRACEE_STOPPED;
 			tracee->group_stopped = WSTOPSIG(status) != SIGTRAP;
 			return pt_get_regs(tracee->public.tid, &tracee->public.regs) ?: 1;
