@@ -140,35 +140,77 @@ static void show_site(const struct tap_page *page, const struct tap_trace_site *
 	fputc('\n', page->out);
 }
 
-static void show_stack(const struct tap_page *page, const struct tap_trace_site *site)
+/* The frames up to the outermost Python frame, all where there is none: how
+ * the interpreter was started is the same for every site. */
+static size_t frames_worth(const struct tap_frame_list *stack, bool *python_ret)
 {
-	for (size_t i = 0; i < site->stack.count && i < FRAMES_SHOWN; i++) {
+	size_t count = stack->count;
+
+	while (count && stack->items[count - 1].language != TAP_LANGUAGE_PYTHON)
+		count--;
+	*python_ret = count > 0;
+	return count ? count : stack->count;
+}
+
+/* How the interpreter goes about it is of no use to who wrote the script; an
+ * extension's frames are. */
+static bool is_interpreter(const struct tap_frame *frame)
+{
+	const char *name = frame->module ? tap_page_base(frame->module) : "";
+
+	return !strncmp(name, "libpython", 9) || !strncmp(name, "python", 6);
+}
+
+static void show_stack(const struct tap_page *page, const struct tap_frame_list *stack)
+{
+	bool python;
+	size_t count = frames_worth(stack, &python);
+	size_t shown = 0, left = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct tap_frame *frame = &stack->items[i];
+
+		if (python && is_interpreter(frame))
+			continue;
+		if (shown == FRAMES_SHOWN) {
+			left++;
+			continue;
+		}
+		shown++;
 		fputs("    ", page->out);
 		tap_page_ink(page, TAP_INK_DIM);
-		tap_page_frame(page, &site->stack.items[i]);
+		tap_page_frame(page, frame);
 		tap_page_ink(page, TAP_INK_PLAIN);
 		fputc('\n', page->out);
 	}
-	if (site->stack.count > FRAMES_SHOWN)
-		fprintf(page->out, "    ... %zu more frames\n", site->stack.count - FRAMES_SHOWN);
+	if (left)
+		fprintf(page->out, "    ... %zu more frame%s\n", left, left == 1 ? "" : "s");
+}
+
+static size_t growing(const struct tap_trace_site_list *sites)
+{
+	size_t count = 0;
+
+	while (count < sites->count && sites->items[count].growth_bytes > 0)
+		count++;
+	return count;
 }
 
 static void show_sites(const struct tap_page *page, const struct tap_trace_report *report)
 {
 	size_t limit = page->options->limit;
+	size_t count = growing(&report->sites);
 
-	if (!report->sites.count)
-		return;
 	fputc('\n', page->out);
-	for (size_t i = 0; i < report->sites.count && i < limit; i++) {
-		const struct tap_trace_site *site = &report->sites.items[i];
-
-		show_site(page, site);
-		if (i < STACKS_SHOWN && site->growth_bytes > 0)
-			show_stack(page, site);
+	if (!count)
+		fputs("No site grew.\n", page->out);
+	for (size_t i = 0; i < count && i < limit; i++) {
+		show_site(page, &report->sites.items[i]);
+		if (i < STACKS_SHOWN)
+			show_stack(page, &report->sites.items[i].stack);
 	}
-	if (report->sites.count > limit)
-		fprintf(page->out, "and %zu more sites (--limit)\n", report->sites.count - limit);
+	if (count > limit)
+		fprintf(page->out, "and %zu more sites that grew (--limit)\n", count - limit);
 }
 
 static void show_curve(const struct tap_page *page, const struct tap_trace_report *report)
