@@ -64,6 +64,26 @@ enum tap_leave tap_leave_with_cfa(
 enum tap_leave tap_leave_by_guess(
 	struct tap_cursor *cursor, const struct tap_row *row, enum tap_frame_trust *trust_ret);
 
+/* scan.c: by whatever on the stack looks most like the return address. */
+enum tap_leave tap_leave_by_scan(struct tap_cursor *cursor, const struct tap_row *row);
+/* To a return address at a CFA: only rip and rsp are known afterwards. */
+enum tap_leave tap_leave_to(struct tap_cursor *cursor, uint64_t rip, uint64_t cfa);
+
+/* calls.c: code, from the file where there is one. */
+bool tap_cursor_read_code(
+	struct tap_cursor *cursor, uint64_t addr, void *buf, size_t size_bytes);
+/* Is addr in code, right behind a call? */
+bool tap_cursor_is_return(struct tap_cursor *cursor, uint64_t addr);
+/* What the call in front of a return address says of the code at pc. */
+enum tap_call {
+	TAP_CALL_THIS,    /* it leads to that function: directly, through an entry of the
+	                   * procedure linkage table, through a pointer in the module's
+	                   * data, or by way of a function that jumps there */
+	TAP_CALL_OTHER,   /* it leads elsewhere */
+	TAP_CALL_UNKNOWN, /* through a register or a table */
+};
+enum tap_call tap_cursor_call(struct tap_cursor *cursor, uint64_t ra, uint64_t pc);
+
 /* expression.c: runs a DWARF expression on the cursor's registers. cfa: what
  * DW_OP_call_frame_cfa pushes. *is_value_ret: the result is the value, not
  * the address that holds it. False where it cannot be told. */

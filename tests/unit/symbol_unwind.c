@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -68,6 +69,7 @@ static void call(const char *path, const char *name, int fd)
 	int (*with_two)(int, int) = (int (*)(int, int))dlsym(handle, name);
 	bool two = !strcmp(name, "tap_lib_recursive") || !strcmp(name, "tap_lib_alloca");
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	_exit(two ? with_two(fd, 4) : with_one(fd));
 }
 
