@@ -5,6 +5,7 @@
 #include "source.h"
 
 #define PAGES (TAP_CACHE_PIECE / TAP_CACHE_PAGE)
+#define KEPT_PIECES 32
 #define ALL_PAGES ((1u << PAGES) - 1)
 
 static struct tap_memory_piece *find(struct tap_memory_cache *cache, uint64_t addr)
@@ -20,8 +21,10 @@ static struct tap_memory_piece *make(struct tap_memory_cache *cache, uint64_t ad
 	struct tap_memory_piece *piece;
 
 	if (cache->count < TAP_CACHE_PIECES) {
-		piece = tap_alloc(sizeof(*piece));
-		cache->pieces[cache->count++] = piece;
+		/* Not zeroed: only pages that are marked readable are looked at. */
+		if (cache->count == cache->made)
+			cache->pieces[cache->made++] = tap_realloc(NULL, sizeof(*piece));
+		piece = cache->pieces[cache->count++];
 	} else {
 		piece = cache->pieces[cache->oldest];
 		cache->oldest = (cache->oldest + 1) % TAP_CACHE_PIECES;
@@ -62,20 +65,26 @@ static struct tap_memory_piece *piece_with(
 	if (!piece) {
 		piece = make(memory->cache, addr);
 		fill(memory, piece, first, last);
-	} else if ((piece->known & wanted) != wanted) {
+	} else if ((piece->known & wanted) == wanted) {
+		return piece;
+	} else if (memory->cached == TAP_MEMORY_CACHE_PAGES) {
+		fill(memory, piece, first, last);
+	} else {
 		piece->known = piece->readable = 0;
 		fill(memory, piece, 0, PAGES - 1);
 	}
 	return piece;
 }
 
-/* A page that is not readable as a whole can still have bytes: an image's
- * regions need not end at a page. */
+/* A page that is not readable as a whole can still have bytes where an image's
+ * regions do not end at a page. */
 static size_t copy_page(struct tap_memory *memory, const struct tap_memory_piece *piece,
 	size_t at, uint8_t *buf, size_t size_bytes)
 {
 	if (!(piece->readable & (1u << (at / TAP_CACHE_PAGE))))
-		return tap_source_read(memory, piece->addr + at, buf, size_bytes);
+		return memory->fd < 0 ?
+			tap_source_read(memory, piece->addr + at, buf, size_bytes) :
+			0;
 	memcpy(buf, piece->bytes + at, size_bytes);
 	return size_bytes;
 }
@@ -120,11 +129,19 @@ void tap_cache_forget(struct tap_memory_cache *cache, uint64_t addr, size_t size
 	}
 }
 
+void tap_cache_empty(struct tap_memory_cache *cache)
+{
+	while (cache->made > KEPT_PIECES)
+		free(cache->pieces[--cache->made]);
+	cache->count = cache->oldest = 0;
+	tap_map_clear(&cache->by_addr);
+}
+
 void tap_cache_destroy(struct tap_memory_cache *cache)
 {
 	if (!cache)
 		return;
-	for (size_t i = 0; i < cache->count; i++)
+	for (size_t i = 0; i < cache->made; i++)
 		free(cache->pieces[i]);
 	tap_map_deinit(&cache->by_addr);
 	free(cache);

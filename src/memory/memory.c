@@ -44,7 +44,7 @@ void tap_memory_add_region(
 	region->size_bytes = size_bytes;
 	region->bytes = tap_alloc(size_bytes);
 	memcpy(region->bytes, bytes, size_bytes);
-	if (memory->cache)
+	if (memory->cached)
 		tap_cache_forget(memory->cache, addr, size_bytes);
 }
 
@@ -66,7 +66,7 @@ size_t tap_memory_read_some(
 {
 	if (size_bytes > UINT64_MAX - addr)
 		size_bytes = (size_t)(UINT64_MAX - addr);
-	if (memory->cache)
+	if (memory->cached)
 		return tap_cache_read(memory, addr, buf, size_bytes);
 	return tap_source_read(memory, addr, buf, size_bytes);
 }
@@ -119,7 +119,7 @@ struct tap_error *tap_memory_write(
 {
 	int errnum;
 
-	if (memory->cache)
+	if (memory->cached)
 		tap_cache_forget(memory->cache, addr, size_bytes);
 	if (tap_source_write(memory, addr, bytes, size_bytes, &errnum) == size_bytes)
 		return NULL;
@@ -127,8 +127,11 @@ struct tap_error *tap_memory_write(
 		(unsigned long long)addr);
 }
 
-void tap_memory_cache(struct tap_memory *memory, bool on)
+void tap_memory_cache(struct tap_memory *memory, enum tap_memory_cache_mode mode)
 {
-	tap_cache_destroy(memory->cache);
-	memory->cache = on ? tap_alloc(sizeof(*memory->cache)) : NULL;
+	memory->cached = mode;
+	if (mode && !memory->cache)
+		memory->cache = tap_alloc(sizeof(*memory->cache));
+	if (memory->cache)
+		tap_cache_empty(memory->cache);
 }

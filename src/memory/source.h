@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include "heaptap/base/map.h"
 #include "heaptap/base/vector.h"
+#include "heaptap/memory/memory.h"
 
 #define TAP_CACHE_PAGE 4096u
 #define TAP_CACHE_PIECE 65536u
@@ -35,13 +36,15 @@ struct tap_memory_cache {
 	struct tap_map by_addr; /* of struct tap_memory_piece * */
 	struct tap_memory_piece *pieces[TAP_CACHE_PIECES];
 	size_t count;
+	size_t made;   /* pieces that have memory: those beyond count wait to be used */
 	size_t oldest; /* the next to be replaced once all are in use */
 };
 
 struct tap_memory {
 	int fd; /* of /proc/PID/mem; -1 for an image */
 	TAP_VECTOR(struct tap_memory_region) regions;
-	struct tap_memory_cache *cache; /* NULL while off */
+	struct tap_memory_cache *cache; /* NULL until it is first on; kept for the next time */
+	enum tap_memory_cache_mode cached;
 };
 
 /* As many bytes as are mapped from addr on, past the cache. */
@@ -52,6 +55,9 @@ size_t tap_source_write(struct tap_memory *memory, uint64_t addr, const void *by
 
 size_t tap_cache_read(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes);
 void tap_cache_forget(struct tap_memory_cache *cache, uint64_t addr, size_t size_bytes);
+/* Forgets all and keeps the memory of a few pieces: a cache that is on for one
+ * stack at a time must not cost an allocation. */
+void tap_cache_empty(struct tap_memory_cache *cache);
 void tap_cache_destroy(struct tap_memory_cache *cache); /* takes NULL */
 
 #endif

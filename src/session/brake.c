@@ -8,35 +8,50 @@
 #include "session/recorder.h"
 
 #define WINDOW_NS UINT64_C(500000000)
-/* What a stop costs before we see it and after we have let go: two switches
- * between tasks (measured: 4 to 8 us on one core). */
-#define SWITCH_NS 4000
+/* Bound of what two switches between tasks are believed to cost: on one core
+ * 4 to 8 us, between two up to 80. */
+#define SWITCH_MAX_NS UINT64_C(80000)
 
 /* Field 39 of /proc/PID/stat: the core that a thread last ran on. */
 #define STAT_PROCESSOR 39
 
-bool brake_is_due(struct recorder *rec)
+/* A stop also costs the switch to the tracer and back, which nobody sees from
+ * here. An entry point and its return are so close that the shortest time
+ * between two stops is hardly more than that. */
+static uint64_t close_window(struct recorder *rec)
 {
-	const struct tap_target_stats *stats = tap_target_stats(rec->target);
-	uint64_t now = tap_clock_ns();
-	uint64_t stopped;
+	struct tap_target_stats *stats = tap_target_stats(rec->target);
+	uint64_t switch_ns =
+		stats->least_away_ns < SWITCH_MAX_NS ? stats->least_away_ns : SWITCH_MAX_NS;
+	uint64_t stopped = stats->stopped_ns - rec->window.stopped_ns +
+		(stats->stops - rec->window.stops) * switch_ns;
 
-	if (!rec->window.since_ns) {
-		rec->window.since_ns = now;
-		rec->window.stops = stats->stops;
-		rec->window.stopped_ns = stats->stopped_ns;
-		return false;
-	}
-	if (now - rec->window.since_ns < WINDOW_NS)
-		return false;
-	stopped = stats->stopped_ns - rec->window.stopped_ns +
-		(stats->stops - rec->window.stops) * SWITCH_NS;
-	if (stopped * 2 > now - rec->window.since_ns)
-		return true;
-	rec->window.since_ns = now;
+	rec->held_ns += stopped;
 	rec->window.stops = stats->stops;
 	rec->window.stopped_ns = stats->stopped_ns;
-	return false;
+	rec->window.since_ns = tap_clock_ns();
+	stats->least_away_ns = UINT64_MAX;
+	return stopped;
+}
+
+void brake_begin(struct recorder *rec)
+{
+	memset(&rec->window, 0, sizeof(rec->window));
+	rec->window.since_ns = tap_clock_ns();
+}
+
+void brake_end(struct recorder *rec)
+{
+	close_window(rec);
+}
+
+bool brake_is_due(struct recorder *rec)
+{
+	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns;
+
+	if (window_ns < WINDOW_NS)
+		return false;
+	return close_window(rec) * 2 > window_ns;
 }
 
 static int last_core(pid_t pid, pid_t tid)

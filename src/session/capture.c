@@ -4,7 +4,7 @@
 
 #define FRAMES_MAX TAP_STACK_FRAMES_MAX
 
-uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee)
+static uint32_t capture(struct recorder *rec, struct tap_tracee *tracee)
 {
 	/* The tracer's own, too large for a stack frame to be cheap. */
 	static __thread struct tap_native_frame native[FRAMES_MAX];
@@ -37,4 +37,16 @@ uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee)
 				native[i].pc, native[i].is_call, (uint8_t)native[i].trust};
 	}
 	return tap_stacks_add(rec->stacks, frames, count);
+}
+
+uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee)
+{
+	uint32_t stack;
+
+	/* What is read belongs to the thread that stands: its stack, its
+	 * frames and their code. */
+	tap_memory_cache(rec->memory, TAP_MEMORY_CACHE_PAGES);
+	stack = capture(rec, tracee);
+	tap_memory_cache(rec->memory, TAP_MEMORY_CACHE_OFF);
+	return stack;
 }

@@ -320,13 +320,11 @@ static struct tap_error *arm(struct recorder *rec)
 static void leave(struct recorder *rec)
 {
 	_cleanup_error_ struct tap_error *err = NULL, *lift = NULL;
-	const struct tap_target_stats *stats = tap_target_stats(rec->target);
 
 	lift = tap_target_lift(rec->target);
 	if (!atomic_load(&rec->end_ns))
 		atomic_store(&rec->end_ns, tap_clock_ns());
-	rec->stopped_ns += stats->stopped_ns;
-	rec->stops += stats->stops;
+	brake_end(rec);
 	atomic_store(&rec->attached, false);
 	err = tap_target_release(rec->target);
 	rec->target = NULL;
@@ -346,6 +344,7 @@ void *recorder_run(void *context)
 	if (!err) {
 		atomic_store(&rec->attached, true);
 		err = arm(rec);
+		brake_begin(rec);
 		if (!err)
 			err = record(rec);
 	}

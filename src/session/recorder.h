@@ -87,7 +87,7 @@ struct recorder {
 	struct { /* the brake's window */
 		uint64_t since_ns, stops, stopped_ns;
 	} window;
-	uint64_t stopped_ns, stops; /* over all attaches */
+	uint64_t held_ns; /* the target's time that stops took, over all attaches */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 
@@ -140,8 +140,11 @@ bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32
 	uint64_t *usable_ret);
 uint32_t block_class_of_mapping(uint64_t size_bytes);
 
-/* brake.c: true where stops take more than half of the target's time. */
+/* brake.c: true where stops took more than half of the target's time for as
+ * long as the window is; held_ns is kept on the way. */
+void brake_begin(struct recorder *rec);
 bool brake_is_due(struct recorder *rec);
+void brake_end(struct recorder *rec);
 /* Shares the core of the one thread that is busy: a stop costs a fifth. */
 void brake_follow_core(struct recorder *rec, pid_t busiest);
 

@@ -121,9 +121,9 @@ static struct tap_error *hold_once(struct collector *collector, pid_t tid, struc
 	still->regs = peek.regs;
 	if (peek.how != TAP_PEEK_NONE) {
 		copy_stack(collector, still);
-		tap_memory_cache(collector->look.memory, true);
+		tap_memory_cache(collector->look.memory, TAP_MEMORY_CACHE_PAGES);
 		read_python(collector, tid, still);
-		tap_memory_cache(collector->look.memory, false);
+		tap_memory_cache(collector->look.memory, TAP_MEMORY_CACHE_OFF);
 	}
 	still->stable = tap_peek_end(&peek);
 	if (peek.held_ns > collector->longest_ns)

@@ -17,8 +17,6 @@
 #define KICK_AGAIN_NS UINT64_C(20000000)
 /* The largest sites whose growth together must explain the curve's. */
 #define TOP_SITES 3
-/* What a stop costs beside the time in which the tracee is held. */
-#define SWITCH_S 4e-6
 
 struct sample {
 	uint64_t at_ns;
@@ -268,7 +266,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 {
 	struct recorder *rec = &clockwork->rec;
 	uint64_t start_ns = atomic_load(&rec->start_ns), end_ns = atomic_load(&rec->end_ns);
-	double held_s = (double)rec->stopped_ns / NS_PER_S + (double)rec->stops * SWITCH_S;
+	double held_s = (double)rec->held_ns / NS_PER_S;
 	int ended_by = atomic_load(&rec->ended_by);
 
 	tap_process_copy(&clockwork->rec.process, &report->process);

@@ -54,6 +54,7 @@ static struct tap_target *create(pid_t pid)
 	sigset_t kick;
 
 	target->pid = pid;
+	target->stats.least_away_ns = UINT64_MAX;
 	sigaction(KICK_SIGNAL, &action, NULL);
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
@@ -263,7 +264,7 @@ struct tap_memory *tap_target_memory(struct tap_target *target)
 	return target->memory;
 }
 
-const struct tap_target_stats *tap_target_stats(const struct tap_target *target)
+struct tap_target_stats *tap_target_stats(struct tap_target *target)
 {
 	return &target->stats;
 }

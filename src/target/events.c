@@ -234,6 +234,9 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 			continue;
 		}
 		tracee->stopped_ns = tap_clock_ns();
+		if (tracee->continued_ns &&
+			tracee->stopped_ns - tracee->continued_ns < target->stats.least_away_ns)
+			target->stats.least_away_ns = tracee->stopped_ns - tracee->continued_ns;
 		if (event_dispatch(target, tracee, status, ret))
 			return NULL;
 	}

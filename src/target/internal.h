@@ -25,6 +25,7 @@ struct tracee {
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
 	uint64_t stopped_ns;      /* when the present stop was noticed */
+	uint64_t continued_ns;    /* when it was last let go */
 	/* The system call that was last called again by hand: the time since it
 	 * began first counts, however often it is interrupted. */
 	uint64_t restarted_pc;

@@ -50,8 +50,10 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 		pt_set_regs(tracee->public.tid, &tracee->public.regs);
 		tracee->public.regs_changed = false;
 	}
-	if (tracee->state == TRACEE_STOPPED)
-		target->stats.stopped_ns += tap_clock_ns() - tracee->stopped_ns;
+	if (tracee->state == TRACEE_STOPPED) {
+		tracee->continued_ns = tap_clock_ns();
+		target->stats.stopped_ns += tracee->continued_ns - tracee->stopped_ns;
+	}
 	tracee->state = TRACEE_RUNNING;
 	/* Out of a group stop it would run on: it is to stop again at once. */
 	if (tracee->group_stopped && !tracee->interrupted)

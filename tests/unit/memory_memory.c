@@ -32,7 +32,7 @@ static void reads_a_live_process(void **state)
 	(void)state;
 	assert_ok(tap_memory_open(getpid(), false, &memory));
 	for (int cached = 0; cached < 2; cached++) {
-		tap_memory_cache(memory, cached);
+		tap_memory_cache(memory, cached ? TAP_MEMORY_CACHE_PIECES : TAP_MEMORY_CACHE_OFF);
 		assert_true(tap_memory_try_read(memory, addr, buf, PAGE));
 		assert_memory_equal(buf, pages, PAGE);
 		assert_true(tap_memory_try_read(memory, addr + 2 * PAGE, buf, PAGE));
@@ -60,7 +60,7 @@ static void refuses_addresses_that_cannot_be(void **state)
 	(void)state;
 	assert_ok(tap_memory_open(getpid(), true, &memory));
 	for (int cached = 0; cached < 2; cached++) {
-		tap_memory_cache(memory, cached);
+		tap_memory_cache(memory, cached ? TAP_MEMORY_CACHE_PIECES : TAP_MEMORY_CACHE_OFF);
 		for (size_t i = 0; i < sizeof(addrs) / sizeof(addrs[0]); i++) {
 			assert_false(tap_memory_try_u64(memory, addrs[i], &value));
 			assert_false(tap_memory_try_string(memory, addrs[i], text, sizeof(text)));
@@ -100,7 +100,7 @@ static void images_join_regions_that_touch(void **state)
 	tap_memory_add_region(memory, 0x10000, "abcd", 4);
 	tap_memory_add_region(memory, 0x10004, "efgh", 4);
 	for (int cached = 0; cached < 2; cached++) {
-		tap_memory_cache(memory, cached);
+		tap_memory_cache(memory, cached ? TAP_MEMORY_CACHE_PIECES : TAP_MEMORY_CACHE_OFF);
 		assert_true(tap_memory_try_read(memory, 0x10002, buf, 4));
 		assert_memory_equal(buf, "cdef", 4);
 		assert_int_equal(tap_memory_read_some(memory, 0x10006, buf, 8), 2);
@@ -121,7 +121,7 @@ static void a_cache_holds_until_it_is_told(void **state)
 
 	(void)state;
 	assert_ok(tap_memory_open(getpid(), true, &memory));
-	tap_memory_cache(memory, true);
+	tap_memory_cache(memory, TAP_MEMORY_CACHE_PIECES);
 	page[0] = 1;
 	assert_true(tap_memory_try_u8(memory, addr, &byte));
 	page[0] = 2;
@@ -131,7 +131,7 @@ static void a_cache_holds_until_it_is_told(void **state)
 	assert_true(tap_memory_try_u8(memory, addr, &byte));
 	assert_int_equal(byte, 2);
 	page[0] = 4;
-	tap_memory_cache(memory, true);
+	tap_memory_cache(memory, TAP_MEMORY_CACHE_PIECES);
 	assert_true(tap_memory_try_u8(memory, addr, &byte));
 	assert_int_equal(byte, 4);
 	munmap(page, PAGE);
@@ -147,7 +147,7 @@ static void a_full_cache_replaces(void **state)
 	(void)state;
 	for (uint64_t i = 0; i < pieces; i++)
 		tap_memory_add_region(memory, (i + 1) << 16, &i, sizeof(i));
-	tap_memory_cache(memory, true);
+	tap_memory_cache(memory, TAP_MEMORY_CACHE_PIECES);
 	for (int round = 0; round < 2; round++) {
 		for (uint64_t i = 0; i < pieces; i++) {
 			assert_true(tap_memory_try_u64(memory, (i + 1) << 16, &value));

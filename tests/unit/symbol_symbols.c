@@ -13,6 +13,7 @@
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/alloc.h"
 #include "heaptap/symbol/symbols.h"
+#include "heaptap/symbol/unwind.h"
 
 /* This process, looked at from outside. */
 struct own {
@@ -388,6 +389,27 @@ static void the_kind_of_debug_information_is_told(void **state)
 	close_own(&own);
 }
 
+/* Asks everything that can be asked of addresses in [start, end). */
+static void ask_all(struct own *own, uint64_t start, uint64_t end)
+{
+	struct tap_unwinder *unwinder = tap_unwinder_create(own->symbols);
+	struct tap_native_frame stack[8];
+	struct tap_frame frames[8];
+	struct tap_symbol symbol;
+	uint64_t first, last;
+
+	for (uint64_t pc = start; pc < end; pc += 257) {
+		struct tap_regs regs = {.rip = pc, .rsp = (uint64_t)&own, .rbp = (uint64_t)&own};
+
+		tap_symbols_try_name(own->symbols, pc, &symbol);
+		tap_symbols_try_extent(own->symbols, pc, &first, &last);
+		tap_symbols_resolve(own->symbols, pc, true, own->strings, frames, 8);
+		assert_in_range(tap_unwind(unwinder, own->memory, &regs, TAP_UNWIND_ALL, stack, 8),
+			1, 8);
+	}
+	tap_unwinder_destroy(unwinder);
+}
+
 /* Bytes of a real library, changed here and there: whatever they say now,
  * every question ends. */
 static void corrupt_files_do_no_harm(void **state)
@@ -406,8 +428,6 @@ static void corrupt_files_do_no_harm(void **state)
 		struct own own;
 		struct tap_module *module;
 		struct tap_symbol symbol;
-		struct tap_frame frames[8];
-		uint64_t start, end;
 
 		assert_int_equal(pread(in, bytes, (size_t)st.st_size, 0), st.st_size);
 		for (int i = 0; i < 40; i++) {
@@ -425,11 +445,7 @@ static void corrupt_files_do_no_harm(void **state)
 		assert_non_null(module);
 		tap_module_try_symbol(module, "tap_lib_plain", &symbol);
 		tap_module_debug(module);
-		for (uint64_t pc = module->start; pc < (uint64_t)code + (size_t)st.st_size; pc += 257) {
-			tap_symbols_try_name(own.symbols, pc, &symbol);
-			tap_symbols_try_extent(own.symbols, pc, &start, &end);
-			tap_symbols_resolve(own.symbols, pc, true, own.strings, frames, 8);
-		}
+		ask_all(&own, module->start, (uint64_t)code + (size_t)st.st_size);
 		close_own(&own);
 		munmap(code, (size_t)st.st_size);
 		close(fd);

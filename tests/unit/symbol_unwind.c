@@ -62,7 +62,7 @@ static void await_read(pid_t pid, struct tap_regs *regs)
 	regs->rip = pc;
 }
 
-static void call(const char *path, const char *name, int fd)
+__attribute__((noinline)) static void call(const char *path, const char *name, int fd)
 {
 	void *handle = dlopen(path, RTLD_NOW);
 	int (*with_one)(int) = (int (*)(int))dlsym(handle, name);

@@ -52,10 +52,14 @@ bool tap_memory_try_string(struct tap_memory *memory, uint64_t addr, char *buf, 
 struct tap_error *tap_memory_write(
 	struct tap_memory *memory, uint64_t addr, const void *bytes, size_t size_bytes);
 
-/* While on, reads are served from a bounded cache of pages; only where the
- * part that is read stands still. Turning it on or off empties it; a write
- * empties what it touches. */
-void tap_memory_cache(struct tap_memory *memory, bool on);
+/* Reads are served from a bounded cache: only where the part that is read
+ * stands still. Every call empties it; a write empties what it touches. */
+enum tap_memory_cache_mode {
+	TAP_MEMORY_CACHE_OFF,
+	TAP_MEMORY_CACHE_PAGES,  /* page by page: for one stack and its frames */
+	TAP_MEMORY_CACHE_PIECES, /* 64 KiB where a place is read twice: for walking a heap */
+};
+void tap_memory_cache(struct tap_memory *memory, enum tap_memory_cache_mode mode);
 
 static inline void tap_memory_cleanup(struct tap_memory **memory)
 {

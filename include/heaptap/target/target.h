@@ -56,7 +56,10 @@ struct tap_event {
 
 struct tap_target_stats {
 	uint64_t stops;         /* every ptrace stop dealt with */
-	uint64_t stopped_ns;    /* time that tracees were held, summed over all stops */
+	uint64_t stopped_ns;    /* time that tracees were held as far as the tracer sees: from its
+	                         * notice of a stop until it lets go, summed over all stops */
+	uint64_t least_away_ns; /* the shortest time from there to the same tracee's next stop, since
+	                         * this was last set to UINT64_MAX: what two switches cost */
 	uint64_t left_blocked;  /* tracees released without a stop */
 };
 
@@ -85,7 +88,8 @@ void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data)
 
 pid_t tap_target_pid(const struct tap_target *target);
 struct tap_memory *tap_target_memory(struct tap_target *target);
-const struct tap_target_stats *tap_target_stats(const struct tap_target *target);
+/* What it counts may be reset by the caller. */
+struct tap_target_stats *tap_target_stats(struct tap_target *target);
 
 /* --- breakpoints ------------------------------------------------------- */
 
