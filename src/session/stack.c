@@ -2,7 +2,7 @@
 #include <string.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
-#include "heaptap/base/log.h"
+#include "heaptap/base/progress.h"
 #include "heaptap/proc/cgroup.h"
 #include "heaptap/proc/tasks.h"
 #include "heaptap/python/mix.h"
@@ -15,8 +15,12 @@
 
 #define MAX_FRAMES 2048
 #define MAX_INLINED 16
-#define MAX_STACK_COPY (UINT64_C(4) << 20)
+/* Room for MAX_FRAMES of the usual size. */
+#define MAX_STACK_COPY (UINT64_C(1) << 20)
+/* Where the end of the stack is not known: no mapping, or one so large that it
+ * holds more than a stack (a Go arena, a coroutine's heap). */
 #define UNKNOWN_STACK_COPY (UINT64_C(256) << 10)
+#define LARGEST_STACK (UINT64_C(8) << 20)
 #define RED_ZONE 128
 #define ATTEMPTS 3
 /* A thread that stops does so at once; those that do not must not add up. */
@@ -46,6 +50,7 @@ struct collector {
 	struct tap_stack_report *report;
 	struct tap_native_frame *native;   /* room for MAX_FRAMES each */
 	struct tap_mixed_frame *mixed;
+	struct tap_progress progress;
 	uint64_t deadline_ns;
 	uint64_t longest_ns;
 };
@@ -62,10 +67,11 @@ static void copy_stack(struct collector *collector, struct still *still)
 {
 	uint64_t sp = still->regs.rsp;
 	const struct tap_mapping *mapping = tap_maps_find(&collector->look.maps, sp);
-	uint64_t size = mapping ? mapping->end - sp : UNKNOWN_STACK_COPY;
+	uint64_t size = mapping ? mapping->end - sp : UINT64_MAX;
 
 	if (sp < RED_ZONE)
 		return;
+	size = size > LARGEST_STACK ? UNKNOWN_STACK_COPY : size;
 	size = (size < MAX_STACK_COPY ? size : MAX_STACK_COPY) + RED_ZONE;
 	still->stack_addr = sp - RED_ZONE;
 	still->stack = tap_realloc(still->stack, size);
@@ -193,12 +199,15 @@ static void resolve(struct collector *collector, const struct tap_mixed_frame *f
 	}
 }
 
-static const char *note_of(const struct tap_task *task, const struct still *still)
+static const char *note_of(
+	const struct tap_task *task, const struct still *still, size_t frame_count)
 {
 	if (still->how == TAP_PEEK_NONE)
 		return "it did not stop in time, so that its stack could not be read";
 	if (!still->stable)
 		return "it went on while it was read: the stack may be wrong";
+	if (frame_count == MAX_FRAMES)
+		return "the stack is deeper: these are its innermost frames";
 	if (still->how != TAP_PEEK_BLOCKED)
 		return NULL;
 	if (task->state == 'D')
@@ -218,9 +227,14 @@ static void add_thread(
 	thread->state = task->state;
 	thread->wchan = *task->wchan ? tap_strings_add(report->strings, task->wchan) : NULL;
 	thread->holds_gil = still->holds_gil;
-	thread->note = note_of(task, still);
-	for (size_t i = 0; i < count && tap_stop_requested() < 2; i++)
+	thread->note = note_of(task, still, count);
+	for (size_t i = 0; i < count && tap_stop_requested() < 2; i++) {
+		if (tap_stop_suspend_requested())
+			tap_stop_suspend();
+		tap_progress_show(&collector->progress, "stack: thread %zu of %zu",
+			report->threads.count, collector->tasks.count);
 		resolve(collector, &collector->mixed[i], &thread->frames);
+	}
 }
 
 static struct tap_error *explain(struct collector *collector, struct tap_error *err)
@@ -286,10 +300,12 @@ static struct tap_error *collect(struct collector *collector)
 		err = tap_tasks_read(collector->pid, &collector->tasks);
 	if (err)
 		return err;
+	tap_progress_start(&collector->progress);
 	collector->unwinder = tap_unwinder_create(collector->look.symbols);
 	collector->native = tap_alloc(MAX_FRAMES * sizeof(*collector->native));
 	collector->mixed = tap_alloc(MAX_FRAMES * sizeof(*collector->mixed));
 	err = collect_threads(collector);
+	tap_progress_end(&collector->progress);
 	report->pause_s = (double)collector->longest_ns / 1e9;
 	if (!err && !report->threads.count)
 		err = tap_error_new(TAP_ERR_GONE, "process %d has ended", (int)collector->pid);
