@@ -56,8 +56,8 @@ static int fail(struct tap_error *err, bool json)
 	return code;
 }
 
-static struct tap_error *print_with(void (*print)(FILE *, const struct tap_command *),
-	const struct tap_command *command)
+static struct tap_error *print_with(
+	void (*print)(FILE *, const struct tap_command *), const struct tap_command *command)
 {
 	_cleanup_output_ struct tap_output output = {0};
 	struct tap_error *err = tap_output_open(NULL, STDOUT_FILENO, &output);
@@ -108,9 +108,9 @@ static struct tap_error *run_command(
 	else if (!err && invocation.wants_version)
 		err = print_with(print_version, NULL);
 	else if (!err) {
-		tap_log_set_level(invocation.common.quiet ? TAP_LOG_QUIET
-				: invocation.common.verbose ? TAP_LOG_VERBOSE
-							    : TAP_LOG_NORMAL);
+		tap_log_set_level(invocation.common.quiet     ? TAP_LOG_QUIET
+				  : invocation.common.verbose ? TAP_LOG_VERBOSE
+							      : TAP_LOG_NORMAL);
 		err = command->run(&invocation, exit_ret);
 	}
 	tap_invocation_deinit(&invocation);

@@ -39,7 +39,7 @@ struct tap_option {
 	char letter;          /* short, 0 for none */
 	const char *argument; /* as the help names it, NULL where it takes none */
 	enum tap_option_kind kind;
-	size_t offset;        /* of the member it goes to */
+	size_t offset; /* of the member it goes to */
 	const char *help;
 };
 
@@ -60,9 +60,9 @@ extern const struct tap_option tap_common_options[];
 struct tap_invocation {
 	const struct tap_command *command;
 	struct tap_common common;
-	void *values;          /* the command's own struct, freed with the invocation */
+	void *values; /* the command's own struct, freed with the invocation */
 	TAP_VECTOR(const char *) operands;
-	char *const *argv;     /* what follows "--", NULL-terminated; NULL without "--" */
+	char *const *argv; /* what follows "--", NULL-terminated; NULL without "--" */
 	bool wants_help, wants_version;
 };
 
@@ -74,7 +74,7 @@ struct tap_command {
 	const char *description; /* paragraphs of the help */
 	const struct tap_option *options;
 	size_t values_size;
-	const void *defaults;    /* values_size bytes, NULL for zeroes */
+	const void *defaults; /* values_size bytes, NULL for zeroes */
 	/* exit_ret is 0 before. */
 	struct tap_error *(*run)(const struct tap_invocation *invocation, int *exit_ret);
 };

@@ -20,8 +20,8 @@ static const char *const later_commands[] = {"report", "top", "snap", "diff", "t
 static struct tap_error *refuse_bare_pid(const char *word)
 {
 	return tap_error_advise(
-		tap_error_new(TAP_ERR_USAGE,
-			"'heaptap PID' is a report, which is not in this version of heaptap (" HEAPTAP_VERSION ")"),
+		tap_error_new(TAP_ERR_USAGE, "'heaptap PID' is a report, which is not in this "
+					     "version of heaptap (" HEAPTAP_VERSION ")"),
 		"what there is: heaptap stack %s, heaptap trace %s, heaptap watch %s", word, word,
 		word);
 }
@@ -54,13 +54,16 @@ struct tap_error *tap_command_find(const char *word, const struct tap_command **
 		if (!strcmp(later_commands[i], word))
 			return tap_error_advise(
 				tap_error_new(TAP_ERR_USAGE,
-					"'%s' is not in this version of heaptap (" HEAPTAP_VERSION ")", word),
+					"'%s' is not in this version of heaptap (" HEAPTAP_VERSION
+					")",
+					word),
 				"the commands there are: trace, watch, stack, info");
 	if (*word && !word[strspn(word, "0123456789")])
 		return refuse_bare_pid(word);
 	if (*word == '-')
 		return tap_error_advise(
-			tap_error_new(TAP_ERR_USAGE, "there is no option %s in front of a command", word),
+			tap_error_new(
+				TAP_ERR_USAGE, "there is no option %s in front of a command", word),
 			"options follow the command: heaptap COMMAND [OPTION]... PID");
 	return refuse_unknown(word);
 }

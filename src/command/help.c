@@ -12,8 +12,8 @@ static void show_option(FILE *out, const struct tap_option *row)
 {
 	char left[64];
 	const char *argument = row->kind == TAP_OPTION_CHOICE && strcmp(row->name, "color")
-		? row->argument
-		: placeholder(row);
+				       ? row->argument
+				       : placeholder(row);
 
 	snprintf(left, sizeof(left), "%c%c%s --%s%s%s", row->letter ? '-' : ' ',
 		row->letter ? row->letter : ' ', row->letter ? "," : " ", row->name,
@@ -70,7 +70,8 @@ void tap_help_program(FILE *out)
 		out);
 }
 
-static void list_rows(FILE *out, const char *command, const struct tap_option *rows, const char *when)
+static void list_rows(
+	FILE *out, const char *command, const struct tap_option *rows, const char *when)
 {
 	for (; rows && rows->name; rows++)
 		fprintf(out, "option\t%s\t--%s\t%c\t%s\t%s\t%s\n", command, rows->name,

@@ -48,8 +48,8 @@ static void parser_init(struct parser *parser, struct tap_invocation *invocation
 		for (const struct tap_option *row = tables[t]; row && row->name; row++) {
 			size_t i = parser->count++;
 
-			parser->rows = tap_realloc(
-				parser->rows, parser->count * sizeof(parser->rows[0]));
+			parser->rows =
+				tap_realloc(parser->rows, parser->count * sizeof(parser->rows[0]));
 			parser->long_options = tap_realloc(parser->long_options,
 				(parser->count + 1) * sizeof(parser->long_options[0]));
 			parser->rows[i] = row;
@@ -57,7 +57,8 @@ static void parser_init(struct parser *parser, struct tap_invocation *invocation
 				.has_arg = row->argument ? required_argument : no_argument,
 				.val = 0x100 + (int)i};
 			if (row->letter)
-				tap_text_add(&letters, "%c%s", row->letter, row->argument ? ":" : "");
+				tap_text_add(
+					&letters, "%c%s", row->letter, row->argument ? ":" : "");
 		}
 	}
 	memset(&parser->long_options[parser->count], 0, sizeof(parser->long_options[0]));
@@ -85,9 +86,9 @@ static size_t find_row(const struct parser *parser, int value)
 
 static struct tap_error *refuse_later(const struct tap_option *row)
 {
-	return tap_error_advise(tap_error_new(TAP_ERR_USAGE,
-					"--%s is not in this version of heaptap (" HEAPTAP_VERSION ")",
-					row->name),
+	return tap_error_advise(
+		tap_error_new(TAP_ERR_USAGE,
+			"--%s is not in this version of heaptap (" HEAPTAP_VERSION ")", row->name),
 		"it belongs to a later version; without it the command works");
 }
 
@@ -105,8 +106,8 @@ static struct tap_error *take_choice(
 		}
 		word += n + (word[n] == '|');
 	}
-	return tap_error_advise(
-		tap_error_new(TAP_ERR_USAGE, "'%s' is nothing that --%s takes", argument, row->name),
+	return tap_error_advise(tap_error_new(TAP_ERR_USAGE, "'%s' is nothing that --%s takes",
+					argument, row->name),
 		"it takes %s", row->argument);
 }
 
@@ -122,7 +123,7 @@ static struct tap_error *take(
 {
 	struct tap_invocation *invocation = parser->invocation;
 	bool common = row >= tap_common_options &&
-		row < tap_common_options + sizeof(tap_common_options) / sizeof(*row);
+		      row < tap_common_options + sizeof(tap_common_options) / sizeof(*row);
 	char *base = common ? (char *)&invocation->common : invocation->values;
 	void *member = base ? base + row->offset : NULL;
 
@@ -134,8 +135,7 @@ static struct tap_error *take(
 		*(const char **)member = argument;
 		return NULL;
 	case TAP_OPTION_DURATION:
-		return tap_error_wrap(
-			tap_text_parse_duration(argument, member), "--%s", row->name);
+		return tap_error_wrap(tap_text_parse_duration(argument, member), "--%s", row->name);
 	case TAP_OPTION_NUMBER:
 		return take_number(row, argument, member);
 	case TAP_OPTION_CHOICE:
@@ -249,10 +249,11 @@ void tap_invocation_deinit(struct tap_invocation *invocation)
 {
 	const struct tap_command *command = invocation->command;
 
-	for (const struct tap_option *row = command ? command->options : NULL; row && row->name; row++)
+	for (const struct tap_option *row = command ? command->options : NULL; row && row->name;
+		row++)
 		if (row->kind == TAP_OPTION_LIST)
-			tap_vector_free(
-				(struct tap_option_list *)((char *)invocation->values + row->offset));
+			tap_vector_free((struct tap_option_list *)((char *)invocation->values +
+								   row->offset));
 	tap_vector_free(&invocation->operands);
 	free(invocation->values);
 	invocation->values = NULL;

@@ -141,9 +141,9 @@ struct tap_error *tap_output_open(const char *path, int default_fd, struct tap_o
 	if (err)
 		return err;
 	if (!ret->name)
-		ret->name = tap_strdup(path && strcmp(path, "-") ? path
-				: ret->fd == STDERR_FILENO       ? "standard error"
-								 : "standard output");
+		ret->name = tap_strdup(path && strcmp(path, "-")  ? path
+				       : ret->fd == STDERR_FILENO ? "standard error"
+								  : "standard output");
 	ret->file = open_memstream(&ret->data, &ret->size_bytes);
 	if (!ret->file)
 		return tap_error_errno(errno, "cannot make a buffer");

@@ -19,12 +19,12 @@
 struct tap_output {
 	int fd;
 	bool own_fd;
-	char *name;     /* for messages */
-	char *path;     /* to be replaced by temp_path, NULL where written directly */
+	char *name; /* for messages */
+	char *path; /* to be replaced by temp_path, NULL where written directly */
 	char *temp_path;
-	bool truncate;  /* its directory takes no new file: overwritten at the end */
-	bool broken;    /* nobody reads any more */
-	FILE *file;     /* what the answer is printed to: memory until it is whole */
+	bool truncate; /* its directory takes no new file: overwritten at the end */
+	bool broken;   /* nobody reads any more */
+	FILE *file;    /* what the answer is printed to: memory until it is whole */
 	char *data;
 	size_t size_bytes;
 };
@@ -34,7 +34,8 @@ struct tap_error *tap_output_open(const char *path, int default_fd, struct tap_o
 
 /* Writes bytes out now, in front of what is in file: for lines that are wanted
  * as they come. */
-struct tap_error *tap_output_stream(struct tap_output *output, const char *bytes, size_t size_bytes);
+struct tap_error *tap_output_stream(
+	struct tap_output *output, const char *bytes, size_t size_bytes);
 
 /* Writes what was printed to file, and puts it in place. */
 struct tap_error *tap_output_commit(struct tap_output *output);

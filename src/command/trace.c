@@ -74,7 +74,8 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 
 		if (!equals || equals == text || !equals[1])
 			return tap_error_advise(
-				tap_error_new(TAP_ERR_USAGE, "'%s' is nothing that --symbol takes", text),
+				tap_error_new(
+					TAP_ERR_USAGE, "'%s' is nothing that --symbol takes", text),
 				"write it as malloc=NAME");
 		symbols->items[symbols->count].entry = tap_strndup(text, (size_t)(equals - text));
 		symbols->items[symbols->count++].name = equals + 1;
@@ -87,7 +88,8 @@ static struct tap_error *check_engine(const struct values *values)
 	if (!strcmp(values->engine, "probe"))
 		return tap_error_advise(
 			tap_error_new(TAP_ERR_USAGE,
-				"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION ")"),
+				"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION
+				")"),
 			"leave it out, or use --engine breakpoint");
 	return NULL;
 }
@@ -114,8 +116,9 @@ static struct tap_error *choose_target(
 	if (!invocation->argv[0])
 		return tap_error_new(TAP_ERR_USAGE, "no command follows '--'");
 	if (common->json && (!common->output || !strcmp(common->output, "-")))
-		return tap_error_advise(tap_error_new(TAP_ERR_USAGE,
-						"--json needs -o FILE here: standard output is the command's"),
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_USAGE,
+				"--json needs -o FILE here: standard output is the command's"),
 			"heaptap trace --json -o FILE -- COMMAND");
 	session->argv = invocation->argv;
 	return NULL;
@@ -126,8 +129,8 @@ struct live {
 	const struct tap_trace_options *session;
 };
 
-static void on_tick(void *context, double elapsed_s, uint64_t calls, int64_t live_bytes,
-	uint64_t rss_bytes)
+static void on_tick(
+	void *context, double elapsed_s, uint64_t calls, int64_t live_bytes, uint64_t rss_bytes)
 {
 	struct live *live = context;
 	bool ends = live->session->duration_s > 0;
@@ -202,7 +205,7 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	session.symbols = symbols.items;
 	session.symbol_count = symbols.count;
 	session.duration_s = values->duration_s > 0 ? values->duration_s
-		: session.argv                      ? 0
+			     : session.argv         ? 0
 						    : DEFAULT_DURATION_S;
 	err = tap_output_open(
 		common->output, session.argv ? STDERR_FILENO : STDOUT_FILENO, &output);

@@ -84,9 +84,10 @@ static struct tap_error *parse_pids(
 	*pids_ret = tap_alloc((count + 1) * sizeof(**pids_ret));
 	*count_ret = 0;
 	if (invocation->argv || !count)
-		return tap_error_advise(tap_error_new(TAP_ERR_USAGE,
-						invocation->argv ? "watch takes no command behind '--'"
-								 : "watch needs a PID"),
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_USAGE, invocation->argv
+							     ? "watch takes no command behind '--'"
+							     : "watch needs a PID"),
 			"usage: heaptap watch [OPTION]... PID...");
 	for (size_t i = 0; i < count && !err; i++) {
 		pid_t pid = 0;

@@ -145,8 +145,9 @@ static uint64_t first_link_map(struct tap_memory *memory, const struct tap_modul
 			return 0;
 		if (entry.d_tag != DT_DEBUG)
 			continue;
-		if (!entry.d_un.d_ptr || !tap_memory_try_u64(memory,
-			    entry.d_un.d_ptr + offsetof(struct r_debug, r_map), &map))
+		if (!entry.d_un.d_ptr ||
+			!tap_memory_try_u64(
+				memory, entry.d_un.d_ptr + offsetof(struct r_debug, r_map), &map))
 			return 0;
 		return map;
 	}
@@ -164,7 +165,8 @@ static struct tap_module *find_executable(struct tap_symbols *symbols)
 	return NULL;
 }
 
-static bool contains(struct tap_module *const *modules, size_t count, const struct tap_module *module)
+static bool contains(
+	struct tap_module *const *modules, size_t count, const struct tap_module *module)
 {
 	for (size_t i = 0; i < count; i++)
 		if (modules[i] == module)
@@ -315,8 +317,8 @@ struct tap_error *tap_entry_points_add(struct tap_symbols *symbols, const char *
 	while (row < NAMES && strcmp(names[row].symbol, entry))
 		row++;
 	if (row == NAMES)
-		return tap_error_advise(
-			tap_error_new(TAP_ERR_USAGE, "'%s' is no entry point of an allocator", entry),
+		return tap_error_advise(tap_error_new(TAP_ERR_USAGE,
+						"'%s' is no entry point of an allocator", entry),
 			"those there are: malloc, calloc, realloc, reallocarray, aligned_alloc, "
 			"memalign, posix_memalign, valloc, pvalloc, free, mmap, munmap, mremap");
 	for (size_t i = 0; i < tap_symbols_count(symbols); i++) {

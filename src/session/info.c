@@ -66,7 +66,7 @@ static void add_entry(struct tap_info_report *report, const struct tap_entry *en
 	point->addr = entry->addr;
 	if (is_of_allocator(entry->kind))
 		tap_vector_push(&allocator_of(report, point->module,
-					  tap_entry_points_allocator(entry->module))
+					tap_entry_points_allocator(entry->module))
 					 ->symbols,
 			point->symbol);
 }
@@ -171,8 +171,7 @@ static struct tap_error *look_inside(const char *debug_dir, struct tap_info_repo
 	return NULL;
 }
 
-struct tap_error *tap_info_collect(
-	pid_t pid, const char *debug_dir, struct tap_info_report *ret)
+struct tap_error *tap_info_collect(pid_t pid, const char *debug_dir, struct tap_info_report *ret)
 {
 	struct tap_error *err;
 

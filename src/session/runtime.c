@@ -28,8 +28,8 @@ static bool has_mark(struct tap_module *module, size_t mark)
 	struct tap_symbol symbol;
 	uint64_t addr, size;
 
-	if (marks[mark].module_prefix &&
-		!strncmp(module->name, marks[mark].module_prefix, strlen(marks[mark].module_prefix)))
+	if (marks[mark].module_prefix && !strncmp(module->name, marks[mark].module_prefix,
+						 strlen(marks[mark].module_prefix)))
 		return true;
 	if (!module->executable)
 		return false;

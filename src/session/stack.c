@@ -48,7 +48,7 @@ struct collector {
 	struct tap_unwinder *unwinder;
 	struct tap_task_list tasks;
 	struct tap_stack_report *report;
-	struct tap_native_frame *native;   /* room for MAX_FRAMES each */
+	struct tap_native_frame *native; /* room for MAX_FRAMES each */
 	struct tap_mixed_frame *mixed;
 	struct tap_progress progress;
 	uint64_t deadline_ns;
@@ -58,7 +58,7 @@ struct collector {
 static bool reads_python(const struct collector *collector)
 {
 	return collector->options->python && collector->look.python &&
-		tap_python_info(collector->look.python)->supported;
+	       tap_python_info(collector->look.python)->supported;
 }
 
 /* The stack is copied and unwound after the thread was let go: the first look
@@ -75,8 +75,8 @@ static void copy_stack(struct collector *collector, struct still *still)
 	size = (size < MAX_STACK_COPY ? size : MAX_STACK_COPY) + RED_ZONE;
 	still->stack_addr = sp - RED_ZONE;
 	still->stack = tap_realloc(still->stack, size);
-	still->stack_bytes = tap_memory_read_some(
-		collector->look.memory, still->stack_addr, still->stack, size);
+	still->stack_bytes =
+		tap_memory_read_some(collector->look.memory, still->stack_addr, still->stack, size);
 }
 
 static void read_python(struct collector *collector, pid_t tid, struct still *still)
@@ -107,19 +107,17 @@ static void read_python(struct collector *collector, pid_t tid, struct still *st
 static unsigned timeout_ms(const struct collector *collector)
 {
 	uint64_t now = tap_clock_ns();
-	uint64_t left =
-		now < collector->deadline_ns ? (collector->deadline_ns - now) / 1000000 : 0;
+	uint64_t left = now < collector->deadline_ns ? (collector->deadline_ns - now) / 1000000 : 0;
 
-	return left < LEAST_TIMEOUT_MS ? LEAST_TIMEOUT_MS
-		: left > STOP_TIMEOUT_MS ? STOP_TIMEOUT_MS
-					 : (unsigned)left;
+	return left < LEAST_TIMEOUT_MS  ? LEAST_TIMEOUT_MS
+	       : left > STOP_TIMEOUT_MS ? STOP_TIMEOUT_MS
+					: (unsigned)left;
 }
 
 static struct tap_error *hold_once(struct collector *collector, pid_t tid, struct still *still)
 {
 	struct tap_peek peek;
-	struct tap_error *err =
-		tap_peek_begin(collector->pid, tid, timeout_ms(collector), &peek);
+	struct tap_error *err = tap_peek_begin(collector->pid, tid, timeout_ms(collector), &peek);
 
 	if (err)
 		return err;
@@ -175,9 +173,10 @@ static size_t mix(struct collector *collector, const struct still *still)
 		return tap_python_mix(collector->look.python, collector->native, native_count,
 			still->python, still->python_count, collector->mixed, MAX_FRAMES);
 	for (; count < native_count; count++)
-		collector->mixed[count] = (struct tap_mixed_frame){.key = collector->native[count].pc,
-			.is_call = collector->native[count].is_call,
-			.trust = collector->native[count].trust};
+		collector->mixed[count] =
+			(struct tap_mixed_frame){.key = collector->native[count].pc,
+				.is_call = collector->native[count].is_call,
+				.trust = collector->native[count].trust};
 	return count;
 }
 
@@ -188,8 +187,8 @@ static void resolve(struct collector *collector, const struct tap_mixed_frame *f
 	size_t count = 1;
 
 	if (frame->key & TAP_PYTHON_KEY)
-		tap_python_resolve(collector->look.python, frame->key,
-			collector->report->strings, &frames[0]);
+		tap_python_resolve(
+			collector->look.python, frame->key, collector->report->strings, &frames[0]);
 	else
 		count = tap_symbols_resolve(collector->look.symbols, frame->key, frame->is_call,
 			collector->report->strings, frames, MAX_INLINED);
@@ -293,8 +292,8 @@ static void add_note(struct collector *collector)
 static struct tap_error *collect(struct collector *collector)
 {
 	struct tap_stack_report *report = collector->report;
-	struct tap_error *err = tap_look_open(
-		&report->process, collector->options->debug_dir, &collector->look);
+	struct tap_error *err =
+		tap_look_open(&report->process, collector->options->debug_dir, &collector->look);
 
 	if (!err)
 		err = tap_tasks_read(collector->pid, &collector->tasks);

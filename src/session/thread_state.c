@@ -11,11 +11,11 @@ static bool is_thread_stack(const struct tap_maps *maps, const struct tap_mappin
 	const struct tap_mapping *below = mapping > maps->items ? mapping - 1 : NULL;
 
 	return below && below->end == mapping->start && !below->readable && !below->writable &&
-		!below->executable;
+	       !below->executable;
 }
 
-static bool holds_stack_of_another(const struct tap_mapping *mapping, pid_t pid, pid_t tid,
-	const struct tap_task_list *tasks)
+static bool holds_stack_of_another(
+	const struct tap_mapping *mapping, pid_t pid, pid_t tid, const struct tap_task_list *tasks)
 {
 	for (size_t i = 0; i < tasks->count; i++) {
 		struct tap_task_syscall call;
@@ -40,8 +40,9 @@ static uint64_t by_stack(const struct tap_maps *maps, uint64_t sp,
 	return 0;
 }
 
-static uint64_t by_elimination(const struct tap_maps *maps, pid_t pid, const struct tap_task_list *tasks,
-	const struct tap_python_thread_state *states, size_t count)
+static uint64_t by_elimination(const struct tap_maps *maps, pid_t pid,
+	const struct tap_task_list *tasks, const struct tap_python_thread_state *states,
+	size_t count)
 {
 	uint64_t found = 0;
 

@@ -85,8 +85,8 @@ static void lose(struct tap_watch_entry *entry, struct subject *subject, struct 
 }
 
 /* PSS and USS hold a lock of the target's while they are read. */
-static void read_shared(struct watch *watch, struct subject *subject, uint64_t now_ns,
-	struct tap_usage *usage)
+static void read_shared(
+	struct watch *watch, struct subject *subject, uint64_t now_ns, struct tap_usage *usage)
 {
 	double horizon_s =
 		watch->options->duration_s > 0 ? watch->options->duration_s : OPEN_ENDED_S;
@@ -94,7 +94,8 @@ static void read_shared(struct watch *watch, struct subject *subject, uint64_t n
 	struct tap_error *err;
 
 	if (!subject->next_shared_ns)
-		subject->next_shared_ns = watch->start_ns +
+		subject->next_shared_ns =
+			watch->start_ns +
 			((double)cost_ns * RATION > horizon_s * 1e9 ? cost_ns * RATION : 0);
 	if (subject->shared_denied || now_ns < subject->next_shared_ns)
 		return;
@@ -133,8 +134,7 @@ static void look(struct watch *watch, size_t index)
 		lose(entry, subject, err);
 		return;
 	}
-	tap_vector_push(
-		&entry->timeline, ((struct tap_watch_point){.t_s = t_s, .usage = usage}));
+	tap_vector_push(&entry->timeline, ((struct tap_watch_point){.t_s = t_s, .usage = usage}));
 	if (watch->options->on_point)
 		watch->options->on_point(watch->options->context, watch->report, index);
 	if (watch->options->duration_s > 0)

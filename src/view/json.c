@@ -67,8 +67,8 @@ json_t *tap_json_verdict(const struct tap_verdict *verdict)
 		object, "signal", tap_json_text(tap_verdict_signal_name(verdict->signal)));
 	json_object_set_new(object, "growth_bytes_per_s",
 		verdict->growth_known ? tap_json_number(verdict->growth_bytes_per_s) : json_null());
-	json_object_set_new(
-		object, "limit_bytes", limited ? tap_json_bytes(verdict->limit_bytes) : json_null());
+	json_object_set_new(object, "limit_bytes",
+		limited ? tap_json_bytes(verdict->limit_bytes) : json_null());
 	json_object_set_new(
 		object, "limit_kind", tap_json_text(tap_limit_kind_name(verdict->limit_kind)));
 	json_object_set_new(object, "time_to_limit_s",
@@ -87,8 +87,8 @@ json_t *tap_json_frames(const struct tap_frame_list *frames)
 
 		json_object_set_new(object, "function", tap_json_text(frame->function));
 		json_object_set_new(object, "file", tap_json_text(frame->file));
-		json_object_set_new(object, "line",
-			frame->line > 0 ? json_integer(frame->line) : json_null());
+		json_object_set_new(
+			object, "line", frame->line > 0 ? json_integer(frame->line) : json_null());
 		json_object_set_new(object, "module", tap_json_text(frame->module));
 		json_object_set_new(
 			object, "language", json_string(tap_language_name(frame->language)));

@@ -11,10 +11,10 @@
 #include "heaptap/analysis/verdict.h"
 #include "heaptap/proc/process.h"
 
-json_t *tap_json_text(const char *text);   /* NULL is null */
-json_t *tap_json_bytes(uint64_t number);   /* UINT64_MAX, and what no int64 holds, is null */
-json_t *tap_json_number(double number);    /* NAN and infinities are null; to the millionth */
-json_t *tap_json_time(uint64_t wall_ns);   /* ISO 8601 in UTC; 0 is null */
+json_t *tap_json_text(const char *text); /* NULL is null */
+json_t *tap_json_bytes(uint64_t number); /* UINT64_MAX, and what no int64 holds, is null */
+json_t *tap_json_number(double number);  /* NAN and infinities are null; to the millionth */
+json_t *tap_json_time(uint64_t wall_ns); /* ISO 8601 in UTC; 0 is null */
 json_t *tap_json_process(const struct tap_process *process);
 json_t *tap_json_verdict(const struct tap_verdict *verdict);
 json_t *tap_json_frames(const struct tap_frame_list *frames);

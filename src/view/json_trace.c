@@ -63,7 +63,8 @@ static json_t *site_object(const struct tap_trace_site *site)
 	json_t *object = json_object();
 
 	json_object_set_new(object, "file", tap_json_text(site->file));
-	json_object_set_new(object, "line", site->line > 0 ? json_integer(site->line) : json_null());
+	json_object_set_new(
+		object, "line", site->line > 0 ? json_integer(site->line) : json_null());
 	json_object_set_new(object, "function", tap_json_text(site->function));
 	json_object_set_new(object, "language", json_string(tap_language_name(site->language)));
 	json_object_set_new(object, "growth_bytes", json_integer(site->growth_bytes));
@@ -73,7 +74,8 @@ static json_t *site_object(const struct tap_trace_site *site)
 	json_object_set_new(object, "allocated_bytes", tap_json_bytes(site->allocated_bytes));
 	json_object_set_new(object, "allocated_blocks", tap_json_bytes(site->allocated_blocks));
 	json_object_set_new(object, "freed_bytes", tap_json_bytes(site->freed_bytes));
-	json_object_set_new(object, "growth_bytes_per_s", tap_json_number(site->growth_bytes_per_s));
+	json_object_set_new(
+		object, "growth_bytes_per_s", tap_json_number(site->growth_bytes_per_s));
 	json_object_set_new(
 		object, "standard_error_bytes", tap_json_number(site->standard_error_bytes));
 	json_object_set_new(object, "rss_correlation", tap_json_number(site->rss_correlation));

@@ -33,8 +33,8 @@ void tap_view_watch_json(FILE *out, const struct tap_watch_report *report)
 		json_object_set_new(object, "process", tap_json_process(&entry->process));
 		json_object_set_new(object, "verdict", tap_json_verdict(&entry->verdict));
 		json_object_set_new(object, "timeline", timeline(entry));
-		json_object_set_new(
-			object, "error", tap_json_text(entry->error ? entry->error->message : NULL));
+		json_object_set_new(object, "error",
+			tap_json_text(entry->error ? entry->error->message : NULL));
 		json_array_append_new(processes, object);
 	}
 	json_object_set_new(document, "processes", processes);

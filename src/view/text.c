@@ -195,7 +195,8 @@ void tap_page_frame(const struct tap_page *page, const struct tap_frame *frame)
 		fprintf(page->out, "+0x%llx", (unsigned long long)frame->offset);
 	}
 	if (frame->file && frame->language != TAP_LANGUAGE_PYTHON)
-		fprintf(page->out, " (%s)", frame->language == TAP_LANGUAGE_UNKNOWN
+		fprintf(page->out, " (%s)",
+			frame->language == TAP_LANGUAGE_UNKNOWN
 				? "native"
 				: tap_language_name(frame->language));
 	if (frame->inlined)

@@ -59,7 +59,7 @@ void tap_page_entry_points(const struct tap_page *page, int indent, const char *
 void tap_page_curve(const struct tap_page *page, const double *times, const double *values,
 	size_t count, int rows);
 /* The same in one line of `cells` cells, without labels. */
-void tap_page_sparkline(
-	const struct tap_page *page, const double *times, const double *values, size_t count, int cells);
+void tap_page_sparkline(const struct tap_page *page, const double *times, const double *values,
+	size_t count, int cells);
 
 #endif

@@ -12,8 +12,8 @@
 
 /* The value in each column: the last one seen at its time. Points at the very
  * end belong to the last column. */
-static void spread(const double *times, const double *values, size_t count, double *columns,
-	int column_count)
+static void spread(
+	const double *times, const double *values, size_t count, double *columns, int column_count)
 {
 	double start = times[0], span = times[count - 1] - times[0];
 	size_t point = 0;
@@ -94,8 +94,8 @@ void tap_page_curve(const struct tap_page *page, const double *times, const doub
 		columns + 1 - (int)tap_text_width(from), to);
 }
 
-void tap_page_sparkline(
-	const struct tap_page *page, const double *times, const double *values, size_t count, int cells)
+void tap_page_sparkline(const struct tap_page *page, const double *times, const double *values,
+	size_t count, int cells)
 {
 	_cleanup_free_ double *column = tap_alloc((size_t)cells * sizeof(*column));
 	double min, max;

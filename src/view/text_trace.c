@@ -63,7 +63,8 @@ static void show_end(const struct tap_page *page, const struct tap_trace_report 
 		fprintf(page->out, "the command was ended by signal %d\n",
 			report->child_exit_code - 128);
 	else if (report->child_exit_code >= 0)
-		fprintf(page->out, "the command ended with exit code %d\n", report->child_exit_code);
+		fprintf(page->out, "the command ended with exit code %d\n",
+			report->child_exit_code);
 }
 
 /* A silence is no proof of health, so it is said loudly where it was listened. */
@@ -73,7 +74,8 @@ static bool show_silence(const struct tap_page *page, const struct tap_trace_rep
 	const char *module = NULL;
 	size_t modules = 0, watched = 0;
 
-	if (calls_of(report) || report->totals.allocated_blocks || report->totals.unseen_freed_blocks)
+	if (calls_of(report) || report->totals.allocated_blocks ||
+		report->totals.unseen_freed_blocks)
 		return false;
 	for (size_t i = 0; i < report->entry_points.count; i++) {
 		const struct tap_entry_point *point = &report->entry_points.items[i];
@@ -86,8 +88,7 @@ static bool show_silence(const struct tap_page *page, const struct tap_trace_rep
 	}
 	tap_page_ink(page, TAP_INK_YELLOW);
 	fprintf(page->out, "0 allocator calls in %s at the %zu entry point%s",
-		tap_text_duration(duration, report->duration_s), watched,
-		watched == 1 ? "" : "s");
+		tap_text_duration(duration, report->duration_s), watched, watched == 1 ? "" : "s");
 	tap_page_ink(page, TAP_INK_PLAIN);
 	if (modules == 1) {
 		fputs(" of ", page->out);
@@ -238,8 +239,7 @@ static void show_totals(const struct tap_page *page, const struct tap_trace_tota
 	fprintf(page->out, "\nAllocated  %s in %s blocks",
 		tap_text_size(bytes, (int64_t)totals->allocated_bytes),
 		tap_text_count(blocks, (int64_t)totals->allocated_blocks));
-	fprintf(page->out, "; freed %s in %s",
-		tap_text_size(bytes, (int64_t)totals->freed_bytes),
+	fprintf(page->out, "; freed %s in %s", tap_text_size(bytes, (int64_t)totals->freed_bytes),
 		tap_text_count(blocks, (int64_t)totals->freed_blocks));
 	fprintf(page->out, "; live %s in %s", tap_page_change(bytes, totals->live_bytes),
 		tap_text_count(blocks, totals->live_blocks));

@@ -113,7 +113,8 @@ static void show_row(const struct tap_page *page, const struct tap_watch_entry *
 		return;
 	}
 	curve_of(entry, &times, &values);
-	fprintf(page->out, " %10s %11s %14s  %-8s  ", tap_text_size(now, (int64_t)values[count - 1]),
+	fprintf(page->out, " %10s %11s %14s  %-8s  ",
+		tap_text_size(now, (int64_t)values[count - 1]),
 		tap_page_change(change, (int64_t)(values[count - 1] - values[0])),
 		entry->verdict.growth_known ? tap_page_rate(rate, entry->verdict.growth_bytes_per_s)
 					    : "-",

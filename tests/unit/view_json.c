@@ -9,21 +9,20 @@
 #include "heaptap/view/view.h"
 
 #define HOSTILE "a\xff\"\n\x1b[2J\xed\xa0\x80\xe2\x80\xae"
-#define HOSTILE_UTF8                                                                               \
-	"a\xef\xbf\xbd\"\n\x1b[2J\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xe2\x80\xae"
+#define HOSTILE_UTF8 "a\xef\xbf\xbd\"\n\x1b[2J\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xe2\x80\xae"
 
 /* Prints with FN(out, ...), parses what came out into `document`. */
-#define PARSED(document, call)                                                                     \
-	char *printed_ = NULL;                                                                     \
-	size_t printed_size_ = 0;                                                                  \
-	FILE *out = open_memstream(&printed_, &printed_size_);                                     \
-	json_error_t why_;                                                                         \
-	call;                                                                                      \
-	fclose(out);                                                                               \
-	json_t *document = json_loads(printed_, JSON_REJECT_DUPLICATES, &why_);                    \
-	if (!document)                                                                             \
-		fail_msg("%s in: %s", why_.text, printed_);                                        \
-	assert_int_equal(printed_[printed_size_ - 1], '\n');                                       \
+#define PARSED(document, call)                                                  \
+	char *printed_ = NULL;                                                  \
+	size_t printed_size_ = 0;                                               \
+	FILE *out = open_memstream(&printed_, &printed_size_);                  \
+	json_error_t why_;                                                      \
+	call;                                                                   \
+	fclose(out);                                                            \
+	json_t *document = json_loads(printed_, JSON_REJECT_DUPLICATES, &why_); \
+	if (!document)                                                          \
+		fail_msg("%s in: %s", why_.text, printed_);                     \
+	assert_int_equal(printed_[printed_size_ - 1], '\n');                    \
 	free(printed_)
 
 /* Exactly these keys, in this order. */
@@ -33,7 +32,8 @@ static void assert_keys(json_t *object, const char *keys)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value)
+	{
 		strcat(found, *found ? " " : "");
 		strcat(found, key);
 	}
@@ -41,8 +41,7 @@ static void assert_keys(json_t *object, const char *keys)
 }
 
 #define PROCESS_KEYS "pid exe cmdline python threads start_time cgroup"
-#define VERDICT_KEYS                                                                               \
-	"state reason signal growth_bytes_per_s limit_bytes limit_kind time_to_limit_s"
+#define VERDICT_KEYS "state reason signal growth_bytes_per_s limit_bytes limit_kind time_to_limit_s"
 #define FRAME_KEYS "function file line module language inlined"
 
 static struct tap_process make_process(void)
@@ -58,7 +57,8 @@ static struct tap_process make_process(void)
 
 static struct tap_frame make_frame(void)
 {
-	return (struct tap_frame){.function = HOSTILE, .language = TAP_LANGUAGE_CXX, .inlined = true};
+	return (struct tap_frame){
+		.function = HOSTILE, .language = TAP_LANGUAGE_CXX, .inlined = true};
 }
 
 static void test_error(void **state)
@@ -80,7 +80,8 @@ static void test_error(void **state)
 
 static void test_info(void **state)
 {
-	struct tap_info_report report = {.process = make_process(), .strings = tap_strings_create()};
+	struct tap_info_report report = {
+		.process = make_process(), .strings = tap_strings_create()};
 	struct tap_info_allocator *allocator = tap_vector_add(&report.allocators);
 	struct tap_entry_point *point = tap_vector_add(&report.entry_points);
 	struct tap_info_symbols *symbols = tap_vector_add(&report.symbols);
@@ -102,10 +103,10 @@ static void test_info(void **state)
 	assert_keys(json_object_get(document, "attach"), "allowed reason advice");
 	assert_keys(json_object_get(document, "runtime"), "kind version supported reason");
 	assert_keys(json_object_get(document, "cgroup"), "path version limit_bytes");
-	assert_true(json_is_null(
-		json_object_get(json_object_get(document, "cgroup"), "limit_bytes")));
-	assert_keys(json_array_get(json_object_get(document, "allocators"), 0),
-		"module kind symbols");
+	assert_true(
+		json_is_null(json_object_get(json_object_get(document, "cgroup"), "limit_bytes")));
+	assert_keys(
+		json_array_get(json_object_get(document, "allocators"), 0), "module kind symbols");
 	assert_keys(json_array_get(json_object_get(document, "entry_points"), 0),
 		"module symbol how reason");
 	assert_keys(
@@ -161,10 +162,9 @@ static void test_watch(void **state)
 	object = json_array_get(json_object_get(document, "processes"), 0);
 	assert_keys(object, "process verdict timeline error");
 	assert_keys(json_object_get(object, "verdict"), VERDICT_KEYS);
-	assert_true(json_is_null(
-		json_object_get(json_object_get(object, "verdict"), "limit_bytes")));
-	assert_true(json_is_null(
-		json_object_get(json_object_get(object, "process"), "threads")));
+	assert_true(
+		json_is_null(json_object_get(json_object_get(object, "verdict"), "limit_bytes")));
+	assert_true(json_is_null(json_object_get(json_object_get(object, "process"), "threads")));
 	object = json_array_get(json_object_get(object, "timeline"), 0);
 	assert_keys(object, "t_s rss_bytes pss_bytes uss_bytes swap_bytes fds");
 	assert_true(json_is_null(json_object_get(object, "pss_bytes")));
@@ -207,8 +207,8 @@ static void test_trace(void **state)
 		"schema process start duration_s engine exact sample_interval_bytes overhead "
 		"verdict ended_by entry_points child_exit_code timeline totals sites");
 	assert_keys(json_object_get(document, "overhead"), "fixed samples");
-	assert_string_equal(json_string_value(json_object_get(document, "start")),
-		"2023-11-14T22:13:20.123Z");
+	assert_string_equal(
+		json_string_value(json_object_get(document, "start")), "2023-11-14T22:13:20.123Z");
 	assert_keys(json_object_get(document, "totals"),
 		"allocated_bytes allocated_blocks freed_bytes freed_blocks live_bytes live_blocks "
 		"growth_bytes unseen_freed_blocks unseen_freed_bytes netted lost_samples");

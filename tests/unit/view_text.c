@@ -15,11 +15,11 @@ static const struct tap_view_options plain = {.limit = 10, .width = 80};
 static const struct tap_view_options colored = {
 	.limit = 10, .width = 80, .color = true, .utf8 = true};
 
-#define PRINTED(text, call)                                                                        \
-	char *text = NULL;                                                                         \
-	size_t text##_size_ = 0;                                                                   \
-	FILE *out = open_memstream(&text, &text##_size_);                                          \
-	call;                                                                                      \
+#define PRINTED(text, call)                               \
+	char *text = NULL;                                \
+	size_t text##_size_ = 0;                          \
+	FILE *out = open_memstream(&text, &text##_size_); \
+	call;                                             \
 	fclose(out)
 
 static void assert_has(const char *text, const char *part)
@@ -92,7 +92,8 @@ static void test_trace_site(void **state)
 	PRINTED(text, tap_view_trace_text(out, &report, &plain));
 	assert_clean(text);
 	assert_has(text, "heaptap trace 4242 | ");
-	assert_has(text, "LEAK  +3.0 MiB/s; climbing; the cgroup limit (8.0 GiB) is reached in about 5h 45m");
+	assert_has(text, "LEAK  +3.0 MiB/s; climbing; the cgroup limit (8.0 GiB) is reached in "
+			 "about 5h 45m");
 	assert_has(text, ":47   ");
 	assert_has(text, "+11.0 MiB   +2,800 blocks   93 % of RSS growth   r = 0.99");
 	free(text);
