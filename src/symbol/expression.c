@@ -29,11 +29,12 @@ static bool push_register(struct machine *m, uint64_t number, uint64_t offset)
 	return push(m, *tap_regs_dwarf(&m->cursor->regs, (unsigned)number) + offset);
 }
 
+/* There is something on the stack. */
 static bool deref(struct machine *m, uint64_t size_bytes)
 {
-	uint64_t value, *top = &m->stack[m->depth - 1];
+	uint64_t *top = &m->stack[m->depth - 1], value;
 
-	if (!m->depth || !size_bytes || size_bytes > 8 ||
+	if (!size_bytes || size_bytes > 8 ||
 		!tap_stack_try_u64(m->cursor->stack, *top, &value))
 		return false;
 	*top = size_bytes == 8 ? value : value & ((UINT64_C(1) << size_bytes * 8) - 1);

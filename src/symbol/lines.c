@@ -7,6 +7,7 @@
 #include <dwarf.h>
 #include <stdlib.h>
 #include <string.h>
+#include "heaptap/base/text.h"
 #include "demangle.h"
 #include "units.h"
 
@@ -124,14 +125,68 @@ static const char *add_demangled(struct tap_strings *strings, const char *raw)
 	return kept;
 }
 
-static const char *function_name(struct tap_strings *strings, Dwarf_Die *die)
+/* The DIE whose place among namespaces and classes is meant: the declaration
+ * that a definition or an inlined copy refers to. */
+static Dwarf_Die declaration_of(Dwarf_Die die)
+{
+	Dwarf_Attribute attribute;
+	Dwarf_Die next;
+
+	for (int i = 0; i < 4; i++) {
+		if (!dwarf_formref_die(
+			    dwarf_attr(&die, DW_AT_abstract_origin, &attribute), &next) &&
+			!dwarf_formref_die(
+				dwarf_attr(&die, DW_AT_specification, &attribute), &next))
+			break;
+		die = next;
+	}
+	return die;
+}
+
+static const char *scope_name(Dwarf_Die *scope, const char *function)
+{
+	const char *name = dwarf_diename(scope);
+
+	if (name)
+		return name;
+	if (dwarf_tag(scope) == DW_TAG_namespace)
+		return "(anonymous namespace)";
+	return strcmp(function, "operator()") ? "(anonymous class)" : "{lambda}";
+}
+
+/* "ns::Class::name" where the compiler gives no linkage name: functions of
+ * one file, and lambdas. */
+static const char *qualified(struct tap_strings *strings, Dwarf_Die *die, const char *name)
+{
+	Dwarf_Die declaration = declaration_of(*die), *scopes = NULL;
+	int count = dwarf_getscopes_die(&declaration, &scopes);
+	struct tap_text text = {0};
+	const char *kept;
+
+	for (int i = count - 1; i > 0; i--)
+		if (can_hold_functions(dwarf_tag(&scopes[i])) ||
+			dwarf_tag(&scopes[i]) == DW_TAG_subprogram)
+			tap_text_add(&text, "%s::", scope_name(&scopes[i], name));
+	tap_text_add(&text, "%s", name);
+	kept = tap_strings_add(strings, text.data);
+	tap_text_deinit(&text);
+	free(scopes);
+	return kept;
+}
+
+static const char *function_name(
+	struct tap_strings *strings, Dwarf_Die *die, enum tap_language language)
 {
 	const char *linkage = text_of(die, DW_AT_linkage_name);
+	const char *name = text_of(die, DW_AT_name);
 
 	if (!linkage)
 		linkage = text_of(die, DW_AT_MIPS_linkage_name);
-	return linkage ? add_demangled(strings, linkage)
-		       : tap_strings_add(strings, text_of(die, DW_AT_name));
+	if (linkage)
+		return add_demangled(strings, linkage);
+	if (name && (language == TAP_LANGUAGE_CXX || language == TAP_LANGUAGE_RUST))
+		return qualified(strings, die, name);
+	return tap_strings_add(strings, name);
 }
 
 static enum tap_language language_of(Dwarf_Die *unit)
@@ -210,7 +265,7 @@ static size_t from_dwarf(struct tap_object *object, uint64_t vaddr, struct tap_s
 	for (size_t i = chain.count; i-- > 0; count++) {
 		Dwarf_Die *die = &chain.dies[i];
 
-		frames[count].function = function_name(strings, die);
+		frames[count].function = function_name(strings, die, frames[0].language);
 		frames[count].language = frames[0].language;
 		frames[count].inlined = i > 0;
 		if (i > 0)

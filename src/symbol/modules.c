@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "heaptap/base/cleanup.h"
-#include "heaptap/base/log.h"
 #include "heaptap/proc/root.h"
 #include "object.h"
 
@@ -244,7 +243,6 @@ struct tap_error *tap_symbols_update(
 	if (changed) {
 		index_live(symbols);
 		mark_roles(symbols);
-		symbols->generation++;
 	}
 	if (changed_ret)
 		*changed_ret = changed;

@@ -54,19 +54,18 @@ static uint8_t flags_of(const GElf_Sym *sym, bool dynamic, bool hidden)
 
 /* Symbols of assembly have no size: they reach up to their section's end at
  * most, and only in code. */
-static bool give_size(const struct tap_image *image, const GElf_Sym *sym, struct tap_name *name)
+static void give_size(const struct tap_image *image, const GElf_Sym *sym, struct tap_name *name)
 {
 	Elf_Scn *scn = elf_getscn(image->elf, sym->st_shndx);
 	GElf_Shdr shdr;
 
 	name->size_bytes = sym->st_size;
 	if (sym->st_size)
-		return true;
+		return;
 	name->flags |= TAP_NAME_NO_SIZE;
 	if (scn && gelf_getshdr(scn, &shdr) && (shdr.sh_flags & SHF_EXECINSTR) &&
 		sym->st_value >= shdr.sh_addr && sym->st_value - shdr.sh_addr < shdr.sh_size)
 		name->size_bytes = shdr.sh_size - (sym->st_value - shdr.sh_addr);
-	return true;
 }
 
 static void add_name(struct tap_object *object, const struct table *table, const GElf_Sym *sym,
@@ -74,7 +73,6 @@ static void add_name(struct tap_object *object, const struct table *table, const
 {
 	struct tap_name name = {.text = text, .vaddr = sym->st_value + table->delta};
 
-	/* "name@VERSION" in .symtab: one that is not the default. */
 	if (!text || !*text || !is_wanted(sym) ||
 		!tap_image_segment_at(object->image, name.vaddr))
 		return;
@@ -130,7 +128,7 @@ static bool add_section(struct tap_object *object, const struct tap_image *image
 /* The dynamic section as the dynamic linker sees it, for a file without
  * section headers. Addresses in memory have been relocated. */
 struct dynamic {
-	uint64_t symbols, strings, strings_size, versions, hash, gnu_hash;
+	uint64_t symbols, strings, strings_size, versions;
 };
 
 static bool find_dynamic(const struct tap_image *image, struct dynamic *ret)

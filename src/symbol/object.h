@@ -86,7 +86,6 @@ struct tap_symbols {
 	TAP_VECTOR(struct tap_loaded *) loaded; /* in the order they came */
 	TAP_VECTOR(struct tap_loaded *) by_start; /* mapped ones */
 	struct tap_extents executable; /* address ranges, whatever they show */
-	uint64_t generation; /* counts the changes */
 	struct tap_lines *lines; /* what was resolved; NULL until something was */
 };
 

@@ -14,8 +14,10 @@
  * shows), never from the lowest mapping alone.
  *
  * Separate debug files: by build id and .gnu_debuglink, below --debug-dir and
- * /usr/lib/debug, looked up only when lines or names are resolved. debuginfod
- * only where DEBUGINFOD_URLS is set.
+ * /usr/lib/debug, looked up only when lines or names are resolved. Nothing is
+ * ever fetched.
+ *
+ * A tap_symbols and what it hands out belong to one thread at a time.
  *
  * Lookups by name and by address are cheap once a module was looked at;
  * resolving lines is not, and is never done while the target waits.
