@@ -4,6 +4,7 @@
 #include "command/command.h"
 #include "command/finish.h"
 #include "heaptap/base/cleanup.h"
+#include "heaptap/base/log.h"
 #include "heaptap/base/progress.h"
 #include "heaptap/base/text.h"
 #include "heaptap/session/stop.h"
@@ -140,6 +141,11 @@ static void show(const struct tap_invocation *invocation, const struct tap_watch
 		tap_view_watch_json(output->file, report);
 	else if (!values->csv)
 		tap_view_watch_text(output->file, report, &look);
+	else
+		/* The lines have no room for why there are no more. */
+		for (size_t i = 0; i < report->entries.count; i++)
+			if (report->entries.items[i].error)
+				tap_log_warn("%s", report->entries.items[i].error->message);
 }
 
 static struct tap_error *watch(const struct tap_invocation *invocation, const pid_t *pids,
