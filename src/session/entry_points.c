@@ -86,6 +86,7 @@ static const struct {
 	{"libhwasan.", "__hwasan_init", "sanitizer", false},
 	{"ld-musl", "__libc_malloc_impl", "musl", false},
 	{"libc.so.6", "gnu_get_libc_version", "glibc", false},
+	{"libc.so.6", "_int_malloc", "glibc", false}, /* linked statically */
 };
 
 static int allocator_row(struct tap_module *module)
