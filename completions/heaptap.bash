@@ -24,11 +24,12 @@ _heaptap_options()
 
 _heaptap_pids()
 {
-	local dir
+	local dir first
 
 	for dir in /proc/[0-9]*; do
-		# Kernel threads have no memory map.
-		[[ -r $dir/maps && -s $dir/cmdline ]] && echo "${dir#/proc/}"
+		# Kernel threads have no command line.
+		{ IFS= read -r -d '' first < "$dir/cmdline"; } 2> /dev/null &&
+			echo "${dir#/proc/}"
 	done
 }
 
