@@ -49,7 +49,7 @@ void tap_page_frame(const struct tap_page *page, const struct tap_frame *frame);
 const char *tap_page_base(const char *path);
 
 /* One line per module with the names of its entry points, how often each was
- * called where it was, and why one is not seen. The first line begins with
+ * called where any was, and why one is not seen. The first line begins with
  * label, all are indented by `indent`. */
 void tap_page_entry_points(const struct tap_page *page, int indent, const char *label,
 	const struct tap_entry_point_list *points);

@@ -35,18 +35,40 @@ static bool was_shown(const struct tap_entry_point_list *points, size_t index)
 	return false;
 }
 
+/* In a recording with calls, names without any are only counted. */
+static void show_module(const struct tap_page *page, const struct tap_entry_point_list *points,
+	size_t first, bool only_called)
+{
+	size_t silent = 0;
+
+	tap_page_text(page, tap_page_base(points->items[first].module));
+	fputc(':', page->out);
+	for (size_t i = first; i < points->count; i++) {
+		const struct tap_entry_point *point = &points->items[i];
+
+		if (!same_module(&points->items[first], point))
+			continue;
+		if (only_called && !point->calls && point->how != TAP_ENTRY_NONE)
+			silent++;
+		else
+			show_point(page, point);
+	}
+	if (silent)
+		fprintf(page->out, " (%zu not called)", silent);
+	fputc('\n', page->out);
+}
+
 void tap_page_entry_points(const struct tap_page *page, int indent, const char *label,
 	const struct tap_entry_point_list *points)
 {
+	bool called = false;
+
+	for (size_t i = 0; i < points->count; i++)
+		called |= points->items[i].calls > 0;
 	for (size_t i = 0; i < points->count; i++) {
 		if (was_shown(points, i))
 			continue;
 		fprintf(page->out, "%-*s", indent, i ? "" : label);
-		tap_page_text(page, tap_page_base(points->items[i].module));
-		fputc(':', page->out);
-		for (size_t j = i; j < points->count; j++)
-			if (same_module(&points->items[i], &points->items[j]))
-				show_point(page, &points->items[j]);
-		fputc('\n', page->out);
+		show_module(page, points, i, called);
 	}
 }

@@ -128,7 +128,7 @@ static void show_site(const struct tap_page *page, const struct tap_trace_site *
 	fprintf(page->out, "   %s   %s%s block%s", tap_page_change(change, site->growth_bytes),
 		site->live_blocks > 0 ? "+" : "", tap_text_count(count, site->live_blocks),
 		site->live_blocks == 1 ? "" : "s");
-	if (isfinite(site->rss_share))
+	if (isfinite(site->rss_share) && site->rss_share >= 0.005)
 		fprintf(page->out, "   %.0f %% of RSS growth", site->rss_share * 100);
 	if (isfinite(site->rss_correlation))
 		fprintf(page->out, "   r = %.2f", site->rss_correlation);
@@ -245,8 +245,9 @@ static void show_totals(const struct tap_page *page, const struct tap_trace_tota
 		tap_text_count(blocks, totals->live_blocks));
 	fprintf(page->out, "; growth %s\n", tap_page_change(bytes, totals->growth_bytes));
 	if (totals->unseen_freed_blocks)
-		fprintf(page->out, "           %s blocks (%s) from before the start were freed%s\n",
+		fprintf(page->out, "           %s block%s (%s) from before the start freed%s\n",
 			tap_text_count(blocks, (int64_t)totals->unseen_freed_blocks),
+			totals->unseen_freed_blocks == 1 ? "" : "s",
 			tap_text_size(bytes, (int64_t)totals->unseen_freed_bytes),
 			totals->netted ? "" : "; growth is not netted against them");
 	if (totals->lost_samples)
