@@ -408,10 +408,16 @@ def wait_for(condition, timeout=10, what="the condition"):
         time.sleep(0.01)
 
 
-def wait_traced(pid, by=None, timeout=10):
-    """Until the process has a tracer."""
-    return wait_for(lambda: int(status(pid).get("TracerPid", "0")) or None, timeout,
-                    "a tracer of %d" % pid)
+def tracer(pid):
+    """The PID of the process that traces this one (TracerPid names a thread of
+    it), 0 where there is none."""
+    thread = int(status(pid).get("TracerPid", "0"))
+    return int(status(thread).get("Tgid", "0")) if thread else 0
+
+
+def wait_traced(pid, timeout=10):
+    """The PID of the tracer, once there is one."""
+    return wait_for(lambda: tracer(pid), timeout, "a tracer of %d" % pid)
 
 
 def patched_text(pid):
