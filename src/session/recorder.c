@@ -55,17 +55,23 @@ void recorder_deinit(struct recorder *rec)
 	tap_error_free(rec->error);
 }
 
-struct thread *recorder_thread(struct tap_tracee *tracee)
+struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee)
 {
-	if (!tracee->data)
-		tracee->data = tap_alloc(sizeof(struct thread));
-	return tracee->data;
+	struct thread *thread = tracee->data;
+
+	if (!thread) {
+		tracee->data = thread = tap_alloc(sizeof(*thread));
+		thread->ledger = rec->ledger;
+	}
+	return thread;
 }
 
 static void free_thread(void *data)
 {
 	struct thread *thread = data;
 
+	for (size_t i = 0; i < thread->pending.count; i++)
+		hits_abandon(thread->ledger, &thread->pending.items[i]);
 	tap_vector_free(&thread->pending);
 	free(thread);
 }
@@ -117,7 +123,7 @@ static void on_loader(struct recorder *rec)
 static void on_breakpoint(struct recorder *rec, struct tap_event *event)
 {
 	const struct hook *hook = tap_breakpoint_owner(event->breakpoint);
-	struct thread *thread = recorder_thread(event->tracee);
+	struct thread *thread = recorder_thread(rec, event->tracee);
 
 	thread->hits++;
 	switch (hook->kind) {
@@ -137,7 +143,7 @@ static void on_breakpoint(struct recorder *rec, struct tap_event *event)
 /* One hit in ten by others, and the tracer stays where it is. */
 static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 {
-	struct thread *thread = recorder_thread(tracee);
+	struct thread *thread = recorder_thread(rec, tracee);
 	bool busy = (double)thread->hits >= BUSY_SHARE * BRAKE_EVERY_HITS;
 
 	brake_follow_core(rec, busy ? tracee->tid : 0);
@@ -289,7 +295,7 @@ static struct tap_error *attach(struct recorder *rec)
 		return err;
 	rec->pid = tap_target_pid(rec->target);
 	tap_target_on_gone(rec->target, free_thread);
-	rec->tables_armed = false;
+	rec->tables_armed = rec->tables_seen = false;
 	return open_once(rec);
 }
 
