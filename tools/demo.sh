@@ -16,9 +16,10 @@ if [ ! -f build/build.ninja ]; then
 fi
 ninja -C build heaptap
 
-python3 tools/demo_leak.py &
-leaking=$!
+coproc python3 tools/demo_leak.py
+leaking=$COPROC_PID
 trap 'kill $leaking 2>/dev/null || true' EXIT
+read -r _ <&"${COPROC[0]}"
 
 echo
 echo "\$ heaptap trace $leaking -d 15"

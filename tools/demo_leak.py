@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A small service that forgets nothing: what tools/demo.sh attaches to."""
-import json
-import random
+"""A small service that forgets nothing: what tools/demo.sh attaches to. It
+says "ready" when it has started."""
 import time
 
 seen_orders = []
 recent = {}
 
 
-def parse(line):
-    return json.loads(line)
+def parse(number):
+    return {"id": number, "note": "order %d: " % number + "x" * 3000}
 
 
 def remember(order):
@@ -18,20 +17,19 @@ def remember(order):
 
 
 def handle(number):
-    line = json.dumps({"id": number, "customer": "customer %d" % random.randrange(1000),
-                       "lines": [{"sku": "A%05d" % random.randrange(99999), "count": n}
-                                 for n in range(4)]})
-    order = parse(line)
-    recent[order["customer"]] = number
+    order = parse(number)
+    recent[number % 100] = number
     remember(order)
 
 
 def main():
-    number = 0
-    while True:
+    for number in range(200):
         handle(number)
+    print("ready", flush=True)
+    while True:
         number += 1
-        time.sleep(0.01)
+        handle(number)
+        time.sleep(0.005)
 
 
 main()

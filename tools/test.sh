@@ -18,7 +18,11 @@ cd "$(dirname "$0")/.."
 
 install_packages build test
 
-[ -f build/build.ninja ] || meson setup build >/dev/null
+if [ -f build/build.ninja ]; then
+	meson configure build -Dtests=true
+else
+	meson setup build >/dev/null
+fi
 ninja -C build
 
 tree=${HEAPTAP_TEST_SID-/var/tmp/heaptap-sid}
