@@ -12,6 +12,8 @@
 #include "session/recorder.h"
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+/* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
+#define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
 /* How often the clock is looked at between ticks. */
 #define BRAKE_EVERY_HITS 256
 #define BUSY_SHARE 0.9
@@ -50,6 +52,7 @@ void recorder_deinit(struct recorder *rec)
 		free(rec->hooks.items[i]);
 	tap_vector_free(&rec->hooks);
 	tap_vector_free(&rec->entries);
+	tap_vector_free(&rec->starting);
 	tap_vector_free(&rec->points);
 	free(rec->ended_why);
 	tap_error_free(rec->error);
@@ -92,9 +95,36 @@ static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *wh
 	recorder_end(rec, ended_by);
 }
 
+static void end_for_sigtrap(struct recorder *rec, pid_t tid)
+{
+	end_early(rec, TAP_ENDED_BRAKE,
+		tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take away "
+			   "from it",
+			tid));
+	tap_error_free(tap_target_lift(rec->target));
+	atomic_store(&rec->end_ns, tap_clock_ns());
+}
+
 /* A new thread has its maker's signal mask: one that blocks SIGTRAP must not
- * run into a breakpoint. */
-static void check_new_thread(struct recorder *rec, pid_t tid)
+ * run into a breakpoint. C libraries block everything while they make a
+ * thread (pthread_create of glibc and musl): what such a thread really blocks
+ * is seen once it has begun, which is when it sleeps or blocks less. False:
+ * not yet. */
+static bool check_mask(struct recorder *rec, pid_t tid)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, tid, &task);
+
+	if (err || !(task.sig_blocked & SIGTRAP_BIT))
+		return true;
+	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START &&
+		!strchr("SD", task.state))
+		return false;
+	end_for_sigtrap(rec, tid);
+	return true;
+}
+
+static void on_new_thread(struct recorder *rec, pid_t tid)
 {
 	struct tap_task task;
 	_cleanup_error_ struct tap_error *err = NULL;
@@ -102,13 +132,21 @@ static void check_new_thread(struct recorder *rec, pid_t tid)
 	if (rec->options->unsafe)
 		return;
 	err = tap_task_read(rec->pid, tid, &task);
-	if (!err && (task.sig_blocked & SIGTRAP_BIT)) {
-		end_early(rec, TAP_ENDED_BRAKE,
-			tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take "
-				   "away from it",
-				tid));
-		tap_error_free(tap_target_lift(rec->target));
-		atomic_store(&rec->end_ns, tap_clock_ns());
+	if (err || !(task.sig_blocked & SIGTRAP_BIT))
+		return;
+	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START)
+		tap_vector_push(&rec->starting, tid);
+	else
+		end_for_sigtrap(rec, tid);
+}
+
+static void check_starting(struct recorder *rec)
+{
+	for (size_t i = 0; i < rec->starting.count;) {
+		if (check_mask(rec, rec->starting.items[i]))
+			rec->starting.items[i] = rec->starting.items[--rec->starting.count];
+		else
+			i++;
 	}
 }
 
@@ -159,6 +197,7 @@ static void note_start(struct recorder *rec)
 static void on_tick(struct recorder *rec)
 {
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
+	check_starting(rec);
 	if (rec->tables_armed)
 		return;
 	arming_try_tables(rec);
@@ -200,7 +239,7 @@ static struct tap_error *record(struct recorder *rec)
 			}
 			break;
 		case TAP_EVENT_THREAD_NEW:
-			check_new_thread(rec, event.tracee->tid);
+			on_new_thread(rec, event.tracee->tid);
 			break;
 		case TAP_EVENT_THREAD_EXIT:
 			break;

@@ -90,6 +90,7 @@ struct recorder {
 	struct tap_ledger *ledger;
 	struct tap_entry_list entries;
 	TAP_VECTOR(struct hook *) hooks;
+	TAP_VECTOR(pid_t) starting; /* threads whose signal mask is not known yet */
 	struct hook return_hook, loader_hook, start_hook;
 	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
 	struct tap_strings *strings;
