@@ -145,7 +145,7 @@ class Target:
             argv = ["chroot", str(root), *argv]
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, preexec_fn=_die_with_parent, env=env, **popen)
+            text=True, preexec_fn=_die_with_parent, env=env, start_new_session=True, **popen)
         self.pid = self.process.pid
         self.lines = queue.Queue()
         self.errors = []
@@ -211,8 +211,9 @@ class Target:
         return self
 
     def __exit__(self, *_):
-        if self.alive():
-            self.process.kill()
+        # with all that it forked: they hold its pipes
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
         for thread in self._readers:
             thread.join(5)
