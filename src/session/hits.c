@@ -13,6 +13,8 @@
 #define MMAP_FAILED UINT64_MAX
 /* Calls in flight of one thread, one for each of its stacks; more were left. */
 #define PENDING_MAX 64
+/* More than a C library has below the end of a thread. */
+#define THREAD_END_FRAMES 16
 
 /* A call that has not come back keeps its return address on the stack. One that
  * was left (longjmp, exceptions) loses it to whatever is called next; where
@@ -118,22 +120,47 @@ static bool is_passed_on(struct thread *thread, const struct hook *hook, uint64_
 	return passed;
 }
 
+/* A thread that ends gives back what its cache of free blocks holds by free()
+ * (glibc, tcache_thread_shutdown): blocks that were freed before. Nobody but
+ * the C library is on the stack then. */
+static bool is_cache_of_thread(struct recorder *rec, const struct tap_regs *regs)
+{
+	struct tap_native_frame frames[THREAD_END_FRAMES];
+	struct tap_module *library;
+	uint64_t caller;
+	size_t count;
+
+	if (!tap_memory_try_u64(rec->memory, regs->rsp, &caller))
+		return false;
+	library = tap_symbols_module_at(rec->symbols, caller);
+	if (!library || library->executable || !is_allocators_own(rec, caller))
+		return false;
+	count = tap_unwind(
+		rec->unwinder, rec->memory, regs, TAP_UNWIND_ALL, frames, THREAD_END_FRAMES);
+	for (size_t i = 0; i < count; i++)
+		if (tap_symbols_module_at(rec->symbols, frames[i].pc) != library)
+			return false;
+	return count < THREAD_END_FRAMES;
+}
+
 static void on_free(struct recorder *rec, struct thread *thread, const struct hook *hook,
-	uint64_t sp, uint64_t addr)
+	const struct tap_regs *regs, uint64_t addr)
 {
 	struct tap_ledger_block block;
 	uint64_t usable = 0;
 	uint32_t class = TAP_LEDGER_NO_CLASS;
 
-	if (!addr || is_passed_on(thread, hook, sp, addr))
+	if (!addr || is_passed_on(thread, hook, regs->rsp, addr))
 		return;
-	count_call(rec, hook);
 	if (tap_ledger_take(rec->ledger, addr, &block)) {
 		tap_ledger_freed(rec->ledger, &block);
+	} else if (is_cache_of_thread(rec, regs)) {
+		return;
 	} else {
 		block_class(rec, addr, hook->object_domain, &class, &usable);
 		tap_ledger_free_unseen(rec->ledger, class, usable);
 	}
+	count_call(rec, hook);
 	publish(rec);
 }
 
@@ -198,7 +225,7 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 	for (unsigned i = 0; i < 4; i++)
 		pending.arguments[i] = tap_regs_argument(regs, i + hook->table);
 	if (hook->entry == TAP_ENTRY_FREE) {
-		on_free(rec, thread, hook, regs->rsp, pending.arguments[0]);
+		on_free(rec, thread, hook, regs, pending.arguments[0]);
 		return;
 	}
 	thread->last_free.hook = NULL;
