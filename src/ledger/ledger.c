@@ -244,6 +244,14 @@ void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *
 		free_old(ledger, block->baseline_class, block->baseline_bytes);
 }
 
+void tap_ledger_trimmed(
+	struct tap_ledger *ledger, struct tap_ledger_block *block, uint64_t bytes)
+{
+	block->size_bytes -= bytes;
+	ledger->cells.items[find_cell(ledger, block->stack, block->size_class)].freed_bytes += bytes;
+	ledger->totals.freed_bytes += bytes;
+}
+
 void tap_ledger_put_back(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block)
 {

@@ -164,15 +164,12 @@ static void on_free(struct recorder *rec, struct thread *thread, const struct ho
 	publish(rec);
 }
 
-static void on_munmap(struct recorder *rec, const struct hook *hook, uint64_t addr)
+static void on_munmap(struct recorder *rec, const struct hook *hook, const uint64_t *arguments)
 {
-	struct tap_ledger_block block;
-
 	/* One that nobody saw come may be anything: a module, a file. */
-	if (!tap_ledger_take(rec->ledger, addr, &block))
+	if (!mappings_unmap(rec, arguments[0], arguments[1]))
 		return;
 	count_call(rec, hook);
-	tap_ledger_freed(rec->ledger, &block);
 	publish(rec);
 }
 
@@ -236,7 +233,7 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 		is_allocators_own(rec, pending.return_addr))
 		return;
 	if (hook->entry == TAP_ENTRY_MUNMAP) {
-		on_munmap(rec, hook, pending.arguments[0]);
+		on_munmap(rec, hook, pending.arguments);
 		return;
 	}
 	count_call(rec, hook);
@@ -351,10 +348,14 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 		/* How large it was cannot be told. */
 		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0);
 	}
-	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
+	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP) {
+		if (pending->hook->entry == TAP_ENTRY_MREMAP)
+			mappings_forget(rec, pending->arguments[0]);
+		mappings_add(rec, addr, size);
 		block.size_class = block_class_of_mapping(size);
-	else
+	} else {
 		block_class(rec, addr, pending->hook->object_domain, &block.size_class, &usable);
+	}
 	if (block.baseline_bytes)
 		block.size_class = TAP_LEDGER_NO_CLASS;
 	block.stack = capture_stack(rec, tracee);

@@ -53,6 +53,7 @@ void recorder_deinit(struct recorder *rec)
 	tap_vector_free(&rec->hooks);
 	tap_vector_free(&rec->entries);
 	tap_vector_free(&rec->starting);
+	tap_vector_free(&rec->mappings);
 	tap_vector_free(&rec->points);
 	free(rec->ended_why);
 	tap_error_free(rec->error);

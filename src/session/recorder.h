@@ -71,6 +71,11 @@ struct thread {
 	uint64_t hits;       /* since the last tick */
 };
 
+/* Memory that the program mapped for itself, in whole pages. */
+struct mapping {
+	uint64_t start, end;
+};
+
 struct recorder {
 	const struct tap_trace_options *options;
 	pid_t pid;
@@ -90,6 +95,7 @@ struct recorder {
 	struct tap_ledger *ledger;
 	struct tap_entry_list entries;
 	TAP_VECTOR(struct hook *) hooks;
+	TAP_VECTOR(struct mapping) mappings; /* by address; each a block of the ledger */
 	TAP_VECTOR(pid_t) starting; /* threads whose signal mask is not known yet */
 	struct hook return_hook, loader_hook, start_hook;
 	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
@@ -143,6 +149,14 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 void hits_return(struct recorder *rec, struct tap_tracee *tracee);
 /* Of a call that never comes back. */
 void hits_abandon(struct tap_ledger *ledger, const struct pending *pending);
+
+/* mappings.c: a block of the ledger that is about to be added, at start, is a
+ * mapping; one moved away (its block was taken); a range is unmapped, which
+ * may be a part of one or several: what is left stays in the ledger. False: no
+ * part of any. */
+void mappings_add(struct recorder *rec, uint64_t start, uint64_t size_bytes);
+void mappings_forget(struct recorder *rec, uint64_t start);
+bool mappings_unmap(struct recorder *rec, uint64_t start, uint64_t size_bytes);
 
 /* capture.c: the stack of a stopped thread, Python frames in their places. */
 uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);

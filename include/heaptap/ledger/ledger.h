@@ -78,6 +78,10 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
  * is still there, as if it had not been taken. */
 void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block);
 void tap_ledger_replaced(struct tap_ledger *ledger, const struct tap_ledger_block *block);
+/* A part of it was: it is smaller from now on (bytes: less than its size), and
+ * still taken. */
+void tap_ledger_trimmed(
+	struct tap_ledger *ledger, struct tap_ledger_block *block, uint64_t bytes);
 void tap_ledger_put_back(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block);
 
