@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""heaptap trace counts every call of an allocator: exact figures for each way
+to get and give back memory."""
+import pytest
+
+from heaptap import EXIT_DONE, Clean, Running, Target, built, text_problems, wait_for
+
+FIGURES = ("allocated_blocks", "allocated_bytes", "freed_bytes", "live_blocks", "live_bytes")
+
+
+def work_under_trace(*options, named=False):
+    """The program does its work while it is recorded: (answer, its truth)."""
+    with Target(built("allocators"), *(["--named"] if named else [])) as target:
+        with Clean(target.pid):
+            with Running("trace", target.pid, "-d", "60s", "--json", "--exact", "--limit", "1000",
+                         *options) as running:
+                wait_for(lambda: text_problems(target.pid), what="the breakpoints")
+                # all of them: the text stays the same for three looks
+                wait_for(lambda: len({len(text_problems(target.pid)) for _ in range(3)}) == 1,
+                         what="the last breakpoint")
+                target.tell("work\n")
+                truth = target.next_line(60)
+                assert truth["worked"], truth
+                running.process.terminate()
+                result = running.finish()
+        assert result.code == EXIT_DONE, result
+        target.finish()
+    return result.json, truth["sites"]
+
+
+def by_function(answer):
+    sums = {}
+    for site in answer["sites"]:
+        row = sums.setdefault(site["function"], dict.fromkeys(FIGURES, 0))
+        for key in FIGURES:
+            row[key] += site[key]
+    return sums
+
+
+def differences(answer, truth):
+    seen = by_function(answer)
+    return {name: {"seen": seen.get(name), "truth": row}
+            for name, row in truth.items() if seen.get(name) != row}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return work_under_trace()
+
+
+def test_every_call(plain):
+    answer, truth = plain
+    assert len(truth) > 20, truth
+    assert differences(answer, truth) == {}
+
+
+def test_nothing_is_made_up(plain):
+    """Calls that fail, that map no memory, or happen in another process."""
+    answer, _ = plain
+    for name in ("by_malloc_failed", "by_calloc_overflow", "by_realloc_failed",
+                 "by_realloc_to_zero", "by_reallocarray_overflow", "by_posix_memalign_failed",
+                 "by_mmap_without_memory", "by_mmap_failed", "by_mremap_failed",
+                 "by_forked_child"):
+        assert name not in by_function(answer), name
+
+
+def test_totals(plain):
+    answer, _ = plain
+    totals, sites = answer["totals"], answer["sites"]
+    assert totals["lost_samples"] == 0, totals
+    # the block of 3,000 bytes from before the start
+    assert totals["unseen_freed_blocks"] == 1, totals
+    assert 3000 <= totals["unseen_freed_bytes"] < 3064, totals
+    assert totals["netted"] is True, totals
+    for key in FIGURES:
+        assert totals[key] == sum(s[key] for s in sites), key
+    assert totals["live_blocks"] == totals["allocated_blocks"] - totals["freed_blocks"]
+    assert totals["live_bytes"] == totals["allocated_bytes"] - totals["freed_bytes"]
+
+
+def test_named_allocator():
+    """--symbol: an allocator of the program's own is counted in place of the
+    malloc below it, though it is left by a longjmp every fourth time."""
+    answer, truth = work_under_trace("--symbol", "malloc=own_malloc", "--symbol", "free=own_free",
+                                     named=True)
+    assert differences(answer, truth) == {}
+    calls = {e["symbol"]: e["calls"] for e in answer["entry_points"]}
+    assert calls["own_malloc"] == 40 and calls["own_free"] == 15, calls
+    assert answer["totals"]["unseen_freed_blocks"] == 1, answer["totals"]
