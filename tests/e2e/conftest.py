@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-import heaptap
+pytest.register_assert_rewrite("heaptap")
+
+import heaptap  # noqa: E402  its asserts are rewritten
 
 
 def pytest_report_header(config):

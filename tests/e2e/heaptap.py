@@ -243,36 +243,38 @@ def marked_line(source, mark):
 
 
 class LeakLog:
-    """The log of a leaking target: what it leaked, and when."""
+    """The log of a leaking target: what it leaked, and when. A row is (after,
+    blocks, bytes, container, before): the times around the leak, and what was
+    leaked up to then."""
 
     def __init__(self, path):
         self.rows = []
         for line in pathlib.Path(path).read_text().splitlines():
-            fields = line.split()
-            self.rows.append((float(fields[0]), int(fields[1]), int(fields[2]),
-                              int(fields[3]) if len(fields) > 3 else 0))
+            after, blocks, size, container, before = line.split()
+            self.rows.append((float(after), int(blocks), int(size), int(container),
+                              float(before)))
 
-    def at(self, when):
-        """(blocks, bytes, container) at a time."""
-        last = (0, 0, self.rows[0][3] if self.rows else 0)
+    def _sum(self, inside):
+        """(blocks, bytes) of the rows that are inside; bytes with the growth of
+        the container."""
+        blocks = size = 0
+        last = (0, 0, 0, self.rows[0][3] if self.rows else 0)
         for row in self.rows:
-            if row[0] > when:
-                break
-            last = row[1:]
-        return last
+            if inside(row[4], row[0]):
+                blocks += row[1] - last[1]
+                size += row[2] - last[2] + row[3] - last[3]
+            last = row
+        return blocks, size
 
     def between(self, start, end):
-        """(blocks, bytes) leaked between two times; bytes with the growth of
-        the container."""
-        before, after = self.at(start), self.at(end)
-        return (after[0] - before[0],
-                after[1] - before[1] + after[2] - before[2])
+        """(blocks, bytes) leaked between two times."""
+        return self._sum(lambda before, after: start <= after <= end)
 
     def bounds(self, start, end, slack=0.0015):
-        """((blocks, bytes) at least, (blocks, bytes) at most), where `start`
-        and `end` are known to the millisecond only."""
-        return (self.between(start + slack, end - slack),
-                self.between(start - slack, end + slack))
+        """((blocks, bytes) at least, (blocks, bytes) at most): `start` and `end`
+        are known to the millisecond only, and a leak may have been under way."""
+        return (self._sum(lambda before, after: before >= start + slack and after <= end - slack),
+                self._sum(lambda before, after: after >= start - slack and before <= end + slack))
 
 
 def window(trace):

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from heaptap import (EXIT_DONE, FULL, HEAPTAP, LeakLog, Target, built, check_clean, mappings,
-                     need_tool, run, some_interpreter, wait_for)
+from heaptap import (EXIT_DONE, EXIT_UNSUPPORTED, FULL, HEAPTAP, LeakLog, Target, built,
+                     check_clean, mappings, need_tool, run, some_interpreter, wait_for)
 
 CYCLES = 50 if FULL else 10
 
@@ -50,7 +50,8 @@ class Load:
 
 
 def attach(pid, number):
-    """stack and short traces in turn; returns the peak RSS of heaptap in KiB."""
+    """stack and short traces in turn (a trace may be refused, with its reason);
+    returns the peak RSS of heaptap in KiB."""
     args = ["stack", str(pid)] if number % 2 else ["trace", str(pid), "-d", "200ms"]
     process = subprocess.Popen([HEAPTAP, *args, "--json"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
@@ -59,6 +60,9 @@ def attach(pid, number):
     process.returncode = os.waitstatus_to_exitcode(code)
     process.stdout.close()
     process.stderr.close()
+    if process.returncode == EXIT_UNSUPPORTED and "SIGTRAP" in err:
+        # a thread of the server blocks the signal: nothing was planted
+        return usage.ru_maxrss
     assert process.returncode == EXIT_DONE, (args, process.returncode, out[-2000:], err[-2000:])
     return usage.ru_maxrss
 

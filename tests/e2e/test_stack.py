@@ -53,8 +53,8 @@ def gdb_functions(pid, gdb):
         capture_output=True, text=True, timeout=120).stdout
     threads, frames = {}, None
     for line in out.splitlines():
-        head = re.match(r"Thread \d+ \((?:Thread 0x\w+ \()?LWP (\d+)\)?|Thread \d+ \(process (\d+)\)",
-                        line)
+        head = re.match(r"Thread \d+ \((?:Thread 0x\w+ \()?LWP (\d+)\)?"
+                        r"|Thread \d+ \(process (\d+)\)", line)
         if head:
             frames = threads.setdefault(int(head.group(1) or head.group(2)), [])
             continue
@@ -105,8 +105,9 @@ def test_equals_gdb_python(tmp_path):
         for tid, frames in theirs.items():
             ours = [plain(name) for name in functions(thread_of(answer, tid))]
             frames = [plain(name) for name in frames]
-            start = 1 + max((i for i, n in enumerate(frames[:6]) if "syscall" in n or "nanosleep" in n
-                             or "read" in n or "futex" in n), default=0)
+            start = 1 + max((i for i, n in enumerate(frames[:6])
+                             if any(word in n for word in ("syscall", "nanosleep", "read", "futex"))),
+                            default=0)
             middle = [n for n in frames[start:] if n.startswith("Py") or "Eval" in n]
             if len(middle) < 3:
                 continue
@@ -276,7 +277,8 @@ def test_another_root(tmp_path):
         frames = thread_of(answer, tid)["stack"]
         # down to the C library of that root, whose own functions have no names
         assert "libc.so.6" in frames[-1]["module"], frames[-1]
-        assert [f["function"] for f in frames if f["language"] == "python"][-1] == "Thread._bootstrap"
+        python = [f["function"] for f in frames if f["language"] == "python"]
+        assert python[-1].endswith("_bootstrap"), python
 
 
 def test_stripped_names_module(tmp_path):

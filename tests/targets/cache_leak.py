@@ -20,6 +20,7 @@ def main():
         remember(size)
     ready(function="remember", rate=rate, size=size)
     for _ in paced(rate):
+        log.begin()
         remember(size)
         log.add(sys.getsizeof(CACHE[-1]), sys.getsizeof(CACHE))
 

@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 {
 	static struct leak_log leaks = LEAK_LOG_INIT;
 	void (*plugin_leak)(size_t);
-	struct timespec next;
+	struct timespec next, before;
 	void *plugin;
 
 	if (argc < 3)
@@ -45,7 +45,8 @@ int main(int argc, char **argv)
 		add_ns(&next, 20000000);
 		if (!wait_until(&next))
 			return 0;
+		before = leak_log_begin();
 		plugin_leak(1000);
-		leak_log_add(&leaks, 1000);
+		leak_log_add(&leaks, before, 1000);
 	}
 }

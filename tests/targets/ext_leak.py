@@ -17,6 +17,7 @@ def main():
     log = LeakLog(sys.argv[1])
     ready(function="leak_site", size=1000)
     for _ in paced(100.0):
+        log.begin()
         call_extension(1000)
         log.add(1000, 0)
 

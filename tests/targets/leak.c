@@ -72,8 +72,10 @@ static NOINLINE void work(struct worker *worker)
 {
 	churn(worker);
 	if (!leak_off) {
+		struct timespec before = leak_log_begin();
+
 		leak_site(leak_size);
-		leak_log_add(&leaks, leak_size);
+		leak_log_add(&leaks, before, leak_size);
 	}
 }
 

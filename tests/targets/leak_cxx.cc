@@ -120,8 +120,9 @@ int main(int argc, char **argv)
 		if (!wait_until(&next))
 			break;
 		expected += 3;
+		struct timespec before = leak_log_begin();
 		thrown += shop::leak_once(into, size);
-		leak_log_add(&leaks, size);
+		leak_log_add(&leaks, before, size);
 		thrown += shop::too_much();
 		thrown += shop::make_half();
 		if (shop::grow_vector() != 40)

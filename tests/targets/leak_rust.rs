@@ -22,13 +22,19 @@ fn healthy() -> usize {
     text.len()
 }
 
-fn log_leak(log: &mut File, blocks: u64, bytes: u64) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let mut line = [0u8; 96];
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+fn log_leak(log: &mut File, before: Duration, blocks: u64, bytes: u64) {
+    let after = now();
+    let mut line = [0u8; 128];
     let mut rest = &mut line[..];
-    writeln!(rest, "{}.{:09} {} {}", now.as_secs(), now.subsec_nanos(), blocks, bytes).unwrap();
+    let (s, ns) = (after.as_secs(), after.subsec_nanos());
+    let (s0, ns0) = (before.as_secs(), before.subsec_nanos());
+    writeln!(rest, "{s}.{ns:09} {blocks} {bytes} 0 {s0}.{ns0:09}").unwrap();
     let left = rest.len();
-    log.write_all(&line[..96 - left]).unwrap();
+    log.write_all(&line[..128 - left]).unwrap();
 }
 
 fn main() {
@@ -44,8 +50,9 @@ fn main() {
     for n in 1.. {
         next += period;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let before = now();
         leak_site(SIZE);
-        log_leak(&mut log, n, n * SIZE as u64);
+        log_leak(&mut log, before, n, n * SIZE as u64);
         assert!(healthy() > 0);
     }
 }

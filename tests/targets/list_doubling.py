@@ -19,6 +19,7 @@ def main():
     ready(function="double", slots=len(TABLE))
     for step, _ in enumerate(paced(1.0)):
         if step < 10:
+            log.begin()
             double()
             log.add(0, sys.getsizeof(TABLE))
 

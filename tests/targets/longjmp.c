@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 {
 	static struct leak_log leaks = LEAK_LOG_INIT;
 	volatile unsigned long expected = 0;
-	struct timespec next;
+	static struct timespec next, before;
 
 	if (argc < 2)
 		return 2;
@@ -83,9 +83,10 @@ int main(int argc, char **argv)
 		add_ns(&next, 20000000);
 		if (!wait_until(&next))
 			break;
+		before = leak_log_begin();
 		if (setjmp(leave_leak) == 0)
 			leak_site(1000);
-		leak_log_add(&leaks, 1000);
+		leak_log_add(&leaks, before, 1000);
 		use_jump_alloc();
 		be_interrupted();
 		expected++;

@@ -30,7 +30,7 @@ static NOINLINE void leak_site(size_t size, int depth)
 int main(int argc, char **argv)
 {
 	static struct leak_log leaks = LEAK_LOG_INIT;
-	struct timespec next;
+	struct timespec next, before;
 
 	if (argc < 2)
 		return 2;
@@ -43,7 +43,8 @@ int main(int argc, char **argv)
 		add_ns(&next, 20000000);
 		if (!wait_until(&next))
 			return 0;
+		before = leak_log_begin();
 		leak_site(1000, 20);
-		leak_log_add(&leaks, 1000);
+		leak_log_add(&leaks, before, 1000);
 	}
 }

@@ -5,9 +5,9 @@
 /*
  * What the test programs share. A program says on standard output, one JSON
  * object a line, when it is ready and what it knows about itself; a leaking
- * one also logs each leak to a file: "<CLOCK_REALTIME seconds> <blocks so far>
- * <bytes so far>". Nothing here allocates, so that the log does not disturb
- * what is measured.
+ * one also logs each leak to a file: "<CLOCK_REALTIME seconds after it> <blocks so
+ * far> <bytes so far> 0 <seconds before it>". Nothing here allocates, so that the
+ * log does not disturb what is measured.
  */
 
 #include <errno.h>
@@ -80,20 +80,29 @@ static inline void leak_log_open(struct leak_log *log, const char *path)
 	}
 }
 
-/* Called right after a leak of so many bytes. */
-static inline void leak_log_add(struct leak_log *log, uint64_t bytes)
+/* Called right before a leak; what it returns goes to leak_log_add(). */
+static inline struct timespec leak_log_begin(void)
 {
 	struct timespec ts;
-	char line[96];
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts;
+}
+
+/* Called right after a leak of so many bytes. */
+static inline void leak_log_add(struct leak_log *log, struct timespec before, uint64_t bytes)
+{
+	struct timespec ts;
+	char line[128];
 	int len;
 
 	pthread_mutex_lock(&log->lock);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	log->blocks++;
 	log->bytes += bytes;
-	len = snprintf(line, sizeof(line), "%lld.%09ld %llu %llu\n", (long long)ts.tv_sec,
-		       ts.tv_nsec, (unsigned long long)log->blocks,
-		       (unsigned long long)log->bytes);
+	len = snprintf(line, sizeof(line), "%lld.%09ld %llu %llu 0 %lld.%09ld\n",
+		       (long long)ts.tv_sec, ts.tv_nsec, (unsigned long long)log->blocks,
+		       (unsigned long long)log->bytes, (long long)before.tv_sec, before.tv_nsec);
 	write_all(log->fd, line, (size_t)len);
 	pthread_mutex_unlock(&log->lock);
 }

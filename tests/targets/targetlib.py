@@ -9,18 +9,24 @@ import time
 
 
 class LeakLog(object):
-    """A line a leak: time, blocks so far, bytes so far, and the size of the
-    container at that time."""
+    """A line a leak: time after it, blocks so far, bytes so far, the size of the
+    container at that time, and the time before it."""
 
     def __init__(self, path):
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.blocks = 0
         self.bytes = 0
+        self.before = time.time()
+
+    def begin(self):
+        """Called right before a leak."""
+        self.before = time.time()
 
     def add(self, size, container):
         self.blocks += 1
         self.bytes += size
-        line = "%.9f %d %d %d\n" % (time.time(), self.blocks, self.bytes, container)
+        line = "%.9f %d %d %d %.9f\n" % (time.time(), self.blocks, self.bytes, container,
+                                          self.before)
         os.write(self.fd, line.encode("ascii"))
 
 
