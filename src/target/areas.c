@@ -21,6 +21,8 @@
 /* What is left to brk before it meets an area. */
 #define HEAP_ROOM_BYTES (UINT64_C(64) << 30)
 #define ALIGN_BYTES 16
+#define SEARCH_PIECE_BYTES (64 << 10)
+#define SEARCH_MAX_BYTES (UINT64_C(64) << 20) /* of one module's data */
 
 static uint64_t distance(uint64_t a, uint64_t b)
 {
@@ -198,6 +200,58 @@ uint64_t area_way_out(const struct tap_target *target, uint64_t pc)
 			return bp->addr + bp->insn.size_bytes;
 	}
 	return 0;
+}
+
+/* A word in [start, end) that leads into an area; 0: none. */
+static uint64_t find_copy(
+	struct tap_target *target, struct tap_memory *memory, uint64_t start, uint64_t end)
+{
+	static __thread uint64_t words[SEARCH_PIECE_BYTES / sizeof(uint64_t)];
+
+	for (uint64_t at = start; at < end; at += sizeof(words)) {
+		size_t wanted = end - at < sizeof(words) ? (size_t)(end - at) : sizeof(words);
+		size_t got = tap_memory_read_some(memory, at, words, wanted);
+
+		for (size_t i = 0; i < got / sizeof(*words); i++)
+			if (area_holds(target, words[i]))
+				return at + i * sizeof(*words);
+	}
+	return 0;
+}
+
+/* The writable part of a module, and its bss behind it. */
+static bool is_module_data(const struct tap_maps *maps, size_t i)
+{
+	const struct tap_mapping *mapping = &maps->items[i];
+
+	if (!mapping->writable || mapping->shared)
+		return false;
+	if (mapping->inode)
+		return true;
+	return i > 0 && !mapping->path[0] && maps->items[i - 1].inode &&
+		maps->items[i - 1].end == mapping->start;
+}
+
+uint64_t area_find_copy(struct tap_target *target, pid_t pid, struct tap_memory *memory)
+{
+	struct tap_maps maps = {0};
+	uint64_t found = 0;
+	/* Entry points alone are led to by nothing but what we wrote. */
+	_cleanup_error_ struct tap_error *err =
+		target->redirects.count ? tap_maps_read(pid, &maps) : NULL;
+
+	for (size_t i = 0; !err && i < maps.count && !found; i++) {
+		const struct tap_mapping *mapping = &maps.items[i];
+		uint64_t end = mapping->end;
+
+		if (!is_module_data(&maps, i))
+			continue;
+		if (end - mapping->start > SEARCH_MAX_BYTES)
+			end = mapping->start + SEARCH_MAX_BYTES;
+		found = find_copy(target, memory, mapping->start, end);
+	}
+	tap_maps_deinit(&maps);
+	return found;
 }
 
 struct tap_error *area_unmap_all(struct tap_target *target)

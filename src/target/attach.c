@@ -143,7 +143,7 @@ struct tap_error *tap_target_attach(const struct tap_process *process, struct ta
 	/* Until a look at the list of threads shows no new one. */
 	for (int round = 0; !err && fresh && round < SEIZE_ROUNDS; round++)
 		err = seize_new(target, &fresh);
-	if (!err && !target->tracees.count)
+	if (!err && (!target->tracees.count || !tap_process_is_same(process)))
 		err = tap_error_new(TAP_ERR_GONE, "process %d has ended", process->pid);
 	if (err) {
 		let_all_go(target);
@@ -175,19 +175,24 @@ static void become(char *const argv[], int go, int failed)
 	_exit(127);
 }
 
-/* Until the child's exec, or its end. */
+/* Until the child stands at the first instruction behind its exec, or is gone.
+ * The event itself comes in the middle of the system call, where none can be
+ * injected. */
 static struct tap_error *wait_for_exec(pid_t pid, const char *name, int failed)
 {
 	uint64_t deadline = tap_clock_ns() + EXEC_BOUND_NS;
 	int errnum = 0, status;
+	bool executed = false;
 
 	for (;;) {
 		int got = pt_wait(pid, deadline, &status);
 
 		if (got <= 0 || !WIFSTOPPED(status))
 			break;
-		if (status >> 16 == PTRACE_EVENT_EXEC)
+		if (status >> 16 == PTRACE_EVENT_STOP && executed)
 			return NULL;
+		if (status >> 16 == PTRACE_EVENT_EXEC)
+			executed = pt_interrupt(pid) == 0;
 		pt_continue(pid, status >> 16 ? 0 : WSTOPSIG(status));
 	}
 	if (read(failed, &errnum, sizeof(errnum)) != sizeof(errnum))
@@ -245,6 +250,7 @@ struct tap_error *tap_target_spawn(char *const argv[], struct tap_target **ret)
 			target_destroy(target);
 		} else {
 			first.tracee = &tracee_add(target, pid, TRACEE_STOPPED)->public;
+			pt_get_regs(pid, &first.tracee->regs);
 			tap_vector_push(&target->queue, first);
 			*ret = target;
 		}

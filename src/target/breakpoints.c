@@ -95,6 +95,12 @@ static struct tap_error *make_slot(struct tap_target *target, struct tap_breakpo
 	err = tap_insn_relocate(&bp->insn, bp->slot, code, &size);
 	if (err)
 		return err;
+	if (size != bp->insn.size_bytes)
+		/* A thread that is stopped between the two could be sent neither
+		 * back nor on. */
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"the instruction at 0x%llx takes more than one elsewhere",
+			(unsigned long long)bp->addr);
 	/* The jump of a stub stands behind its breakpoint byte. */
 	tap_cpu_stub(jump, bp->addr + bp->insn.size_bytes);
 	memcpy(code + size, jump + 1, sizeof(jump) - 1);
@@ -144,7 +150,7 @@ struct tap_error *tap_target_plant(struct tap_target *target, uint64_t addr,
 struct tap_error *tap_target_redirect(struct tap_target *target, uint64_t pointer_addr,
 	uint64_t expected, void *owner, struct tap_breakpoint **ret)
 {
-	struct redirect redirect = {pointer_addr, expected, 0};
+	struct redirect redirect = {.pointer_addr = pointer_addr, .original = expected};
 	uint8_t code[TAP_CPU_STUB];
 	struct tap_breakpoint *bp;
 	struct tap_error *err;
@@ -165,6 +171,7 @@ struct tap_error *tap_target_redirect(struct tap_target *target, uint64_t pointe
 	bp->owner = owner;
 	bp->leads_to = expected;
 	bp->insn.size_bytes = 6; /* jmp *0(%rip) */
+	bp->planted = true;
 	*tap_map_put(&target->breakpoints, bp->addr, NULL) = (uint64_t)bp;
 	/* Noted first: whatever happens next, lifting knows of it. */
 	tap_vector_push(&target->redirects, redirect);
@@ -192,7 +199,7 @@ void breakpoint_step_over(
 		regs->rip = bp->slot;
 		return;
 	}
-	if (tap_insn_emulate(&bp->insn, regs, &memory) == TAP_EMULATION_FAULT) {
+	if (tap_insn_emulate(&bp->insn, regs, &memory) != TAP_EMULATION_DONE) {
 		/* The program faults there. It must do so by itself: the byte
 		 * goes back for good. */
 		_cleanup_error_ struct tap_error *err =
@@ -202,46 +209,57 @@ void breakpoint_step_over(
 	}
 }
 
-/* Puts the byte back if it is ours. */
+/* Puts the byte back if it is ours. A stub, which somebody may have copied
+ * the address of, becomes a jump and nothing else. */
 static bool restore_byte(struct tap_memory *memory, const struct tap_breakpoint *bp)
 {
 	_cleanup_error_ struct tap_error *err = NULL;
+	const uint8_t *original = bp->leads_to ? &tap_insn_nop : bp->insn.bytes;
 	uint8_t byte;
 
 	if (!tap_memory_try_read(memory, bp->addr, &byte, 1))
 		return true; /* unmapped: nothing of ours is left there */
 	if (byte != tap_insn_breakpoint)
-		return byte == bp->insn.bytes[0];
-	err = tap_memory_write(memory, bp->addr, bp->insn.bytes, 1);
+		return byte == *original;
+	err = tap_memory_write(memory, bp->addr, original, 1);
 	return !err;
 }
 
-static bool restore_pointer(struct tap_memory *memory, const struct redirect *redirect)
+enum pointer_was {
+	POINTER_OURS,     /* and is restored now */
+	POINTER_ORIGINAL, /* restored by somebody who may keep ours elsewhere */
+	POINTER_FOREIGN,
+};
+
+static enum pointer_was restore_pointer(struct tap_memory *memory, const struct redirect *redirect)
 {
 	_cleanup_error_ struct tap_error *err = NULL;
 	uint64_t now;
 
-	if (!tap_memory_try_u64(memory, redirect->pointer_addr, &now) || now == redirect->original)
-		return true;
+	if (!tap_memory_try_u64(memory, redirect->pointer_addr, &now))
+		return POINTER_OURS; /* unmapped, and all of it with it */
+	if (now == redirect->original)
+		return POINTER_ORIGINAL;
 	if (now != redirect->stub)
-		return false;
+		return POINTER_FOREIGN;
 	err = tap_memory_write(
 		memory, redirect->pointer_addr, &redirect->original, sizeof(redirect->original));
-	return !err;
+	return err ? POINTER_FOREIGN : POINTER_OURS;
 }
 
-void breakpoints_disinfect(struct tap_target *target, struct tap_memory *memory)
+bool breakpoints_disinfect(struct tap_target *target, struct tap_memory *memory)
 {
 	struct tap_map_slot *slot;
+	bool all_ours = true;
 
-	for (size_t i = 0; i < target->redirects.count; i++)
-		restore_pointer(memory, &target->redirects.items[i]);
-	for (size_t i = 0; tap_map_next(&target->breakpoints, &i, &slot);) {
-		const struct tap_breakpoint *bp = (const struct tap_breakpoint *)slot->value;
+	for (size_t i = 0; i < target->redirects.count; i++) {
+		const struct redirect *redirect = &target->redirects.items[i];
 
-		if (bp->planted && !bp->leads_to)
-			restore_byte(memory, bp);
+		all_ours &= restore_pointer(memory, redirect) == POINTER_OURS || redirect->lifted;
 	}
+	for (size_t i = 0; tap_map_next(&target->breakpoints, &i, &slot);)
+		restore_byte(memory, (const struct tap_breakpoint *)slot->value);
+	return all_ours;
 }
 
 void tap_target_forget(struct tap_target *target, uint64_t start, uint64_t end)
@@ -264,11 +282,20 @@ struct tap_error *tap_target_lift(struct tap_target *target)
 	struct tap_map_slot *slot;
 	size_t foreign = 0;
 
-	if (target->executed || target->exited)
-		return NULL;
-	for (size_t i = 0; i < target->redirects.count; i++)
-		foreign += !restore_pointer(target->memory, &target->redirects.items[i]);
-	target->redirects.count = foreign ? target->redirects.count : 0;
+	/* After an exec or the leader's end, a child that shares the memory may
+	 * still run in it. */
+	for (size_t i = 0; i < target->redirects.count; i++) {
+		struct redirect *redirect = &target->redirects.items[i];
+
+		enum pointer_was was;
+
+		if (redirect->lifted)
+			continue;
+		was = restore_pointer(target->memory, redirect);
+		target->pointer_moved |= was != POINTER_OURS;
+		foreign += was == POINTER_FOREIGN;
+		redirect->lifted = true;
+	}
 	for (size_t i = 0; tap_map_next(&target->breakpoints, &i, &slot);) {
 		struct tap_breakpoint *bp = (struct tap_breakpoint *)slot->value;
 

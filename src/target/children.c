@@ -12,8 +12,6 @@
 #include "target/internal.h"
 #include "target/ptrace.h"
 
-#define FIRST_STOP_BOUND_NS UINT64_C(500000000)
-
 static bool is_thread(struct tap_target *target, pid_t tid)
 {
 	char name[32], path[256];
@@ -43,25 +41,36 @@ static bool take_orphan(struct tap_target *target, pid_t tid, int *status_ret)
 	return false;
 }
 
-/* A process with a copy of the memory: nothing of ours may run in it. */
-static void let_go_clean(struct tap_target *target, pid_t tid)
+static void say(struct tap_target *target, pid_t tid, const struct tap_error *err)
+{
+	if (err)
+		tap_log_warn("process %d, a child of %d: %s", tid, target->pid, err->message);
+}
+
+/* A process with a copy of the memory: nothing of ours may run in it. It does
+ * not run before its first stop, which may be long in coming; memory can be
+ * written at once. */
+static bool clean(struct tap_target *target, pid_t tid)
+{
+	_cleanup_memory_ struct tap_memory *memory = NULL;
+	_cleanup_error_ struct tap_error *err = tap_memory_open(tid, true, &memory);
+	bool all_ours = !err && breakpoints_disinfect(target, memory);
+
+	say(target, tid, err);
+	return all_ours && !target->pointer_moved;
+}
+
+void children_let_go(struct tap_target *target, struct tracee *tracee)
 {
 	_cleanup_memory_ struct tap_memory *memory = NULL;
 	_cleanup_error_ struct tap_error *err = NULL;
-	int status;
+	pid_t tid = tracee->public.tid;
 
-	if (!take_orphan(target, tid, &status) &&
-		pt_wait(tid, tap_clock_ns() + FIRST_STOP_BOUND_NS, &status) <= 0)
-		return;
-	if (!WIFSTOPPED(status))
-		return;
-	err = tap_memory_open(tid, true, &memory);
-	if (!err) {
-		breakpoints_disinfect(target, memory);
+	if (target->areas.count && !tracee->keeps_area)
+		err = tap_memory_open(tid, true, &memory);
+	if (memory && !area_find_copy(target, tid, memory))
 		err = area_unmap_in_child(target, tid, memory);
-	}
-	if (err)
-		tap_log_warn("process %d, a child of %d: %s", tid, target->pid, err->message);
+	say(target, tid, err);
 	pt_detach(tid, 0);
 }
 
@@ -70,7 +79,7 @@ bool children_adopt(
 {
 	unsigned long message = 0;
 	struct tracee *child;
-	bool thread;
+	bool thread, copied;
 	int status;
 	pid_t tid;
 
@@ -78,12 +87,12 @@ bool children_adopt(
 		return false;
 	tid = (pid_t)message;
 	thread = is_thread(target, tid);
-	if (!thread && !shares_memory(target->pid, tid, event)) {
-		let_go_clean(target, tid);
-		return false;
-	}
+	copied = !thread && !shares_memory(parent->public.tid, tid, event);
 	child = tracee_add(target, tid, TRACEE_NEW);
-	child->foreign = !thread;
+	if (copied)
+		child->keeps_area = !clean(target, tid);
+	child->copied = copied;
+	child->foreign = !thread && !copied;
 	if (!take_orphan(target, tid, &status))
 		return false;
 	child->stopped_ns = tap_clock_ns();

@@ -51,11 +51,15 @@ static bool on_exec(struct tap_target *target, struct tracee *tracee, struct tap
 		ret->tracee = &tracee->public;
 		return true;
 	}
-	/* All other threads are gone; whoever did it has the leader's number. */
+	/* All other threads are gone; whoever did it has the leader's number
+	 * and nothing of what the leader was about. */
+	tracee->public.regs_changed = tracee->group_stopped = tracee->vforking = false;
+	tracee->signal = 0;
+	tracee->again_addr = 0;
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *other = (struct tracee *)slot->value;
 
-		if (other == tracee || other->foreign)
+		if (other == tracee || other->foreign || other->copied)
 			continue;
 		tracee_remove(target, other);
 		i = 0;
@@ -73,19 +77,23 @@ static bool on_event_stop(
 {
 	bool fresh = tracee->state == TRACEE_NEW;
 
+	/* signal(7): some calls end with EINTR when SIGCONT comes. */
+	tracee->was_group_stopped = tracee->state == TRACEE_LISTENING;
 	tracee->state = TRACEE_STOPPED;
+	tracee->group_stopped = is_stop_signal(signal);
 	if (fresh) {
+		pt_get_regs(tracee->public.tid, &tracee->public.regs);
 		ret->kind = TAP_EVENT_THREAD_NEW;
 		ret->tracee = &tracee->public;
 		return true;
 	}
-	tracee->group_stopped = is_stop_signal(signal);
 	if (tracee->group_stopped) {
 		tracee->state = TRACEE_LISTENING;
 		pt_listen(tracee->public.tid);
 		return false;
 	}
-	if (!pt_get_regs(tracee->public.tid, &tracee->public.regs))
+	if (!tracee->was_group_stopped &&
+		!pt_get_regs(tracee->public.tid, &tracee->public.regs))
 		tracee_restart_call(target, tracee);
 	tracee_continue(target, tracee, 0);
 	return false;
@@ -111,37 +119,84 @@ bool event_rewind(struct tap_target *target, struct tracee *tracee)
 
 /* A signal that a tracer alone gets to see: without one it would have been
  * dropped at once, and no call would have ended because of it. */
-static bool is_ignored(struct tap_target *target, pid_t tid, int signal)
+static bool is_ignored(const struct tracee *tracee, int signal)
 {
 	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(target->pid, tid, &task);
+	_cleanup_error_ struct tap_error *err = tracee_read(tracee, &task);
 	uint64_t bit = UINT64_C(1) << (signal - 1);
 
 	if (err || (task.sig_caught & bit))
+		return false;
+	if (signal == SIGCONT && tracee->was_group_stopped)
 		return false;
 	return (task.sig_ignored & bit) || signal == SIGCHLD || signal == SIGURG ||
 		signal == SIGWINCH || signal == SIGCONT;
 }
 
-static void on_signal(struct tap_target *target, struct tracee *tracee, int signal)
+static bool hit(struct tracee *tracee, struct tap_breakpoint *breakpoint, struct tap_event *ret)
+{
+	ret->kind = TAP_EVENT_BREAKPOINT;
+	ret->tracee = &tracee->public;
+	ret->breakpoint = breakpoint;
+	return true;
+}
+
+/* A handler's frame must not keep a PC that lies in memory of ours: the area
+ * goes, the frame stays. True where the thread stands in front of a stub's
+ * breakpoint: that is a hit, taken now. */
+static bool leave_area(struct tap_target *target, struct tracee *tracee, struct tap_event *ret)
 {
 	struct tap_regs *regs = &tracee->public.regs;
+	struct tap_breakpoint *stub = tap_target_breakpoint_at(target, regs->rip);
 	uint64_t out;
 
-	if (pt_get_regs(tracee->public.tid, regs)) {
-		tracee_continue(target, tracee, signal);
-		return;
-	}
-	/* A handler's frame must not keep a PC that lies in memory of ours. */
+	if (stub && stub->leads_to && stub->planted)
+		return hit(tracee, stub, ret);
 	out = area_way_out(target, regs->rip);
-	if (out) {
-		regs->rip = out;
-		tracee->public.regs_changed = true;
+	if (!out)
+		return false;
+	if (tap_target_breakpoint_at(target, out)) {
+		tracee->again_addr = out;
+		tracee->again_sp = regs->rsp;
 	}
-	if ((int64_t)regs->rax == -EINTR && (int64_t)regs->orig_rax >= 0 &&
-		is_ignored(target, tracee->public.tid, signal))
-		tracee_restart_call(target, tracee);
-	tracee_continue(target, tracee, signal);
+	regs->rip = out;
+	tracee->public.regs_changed = true;
+	return false;
+}
+
+static bool on_signal(
+	struct tap_target *target, struct tracee *tracee, int signal, struct tap_event *ret)
+{
+	struct tap_regs *regs = &tracee->public.regs;
+
+	tracee->signal = signal;
+	if (!pt_get_regs(tracee->public.tid, regs)) {
+		if (leave_area(target, tracee, ret))
+			return true;
+		if ((int64_t)regs->rax == -EINTR && (int64_t)regs->orig_rax >= 0 &&
+			is_ignored(tracee, signal))
+			tracee_restart_call(target, tracee);
+	}
+	if (signal == SIGCONT)
+		tracee->was_group_stopped = false;
+	tracee_continue(target, tracee, 0);
+	return false;
+}
+
+/* The PC is at a breakpoint: a hit, unless it was one already when a signal
+ * took the thread out of the slot. */
+static bool on_breakpoint(struct tap_target *target, struct tracee *tracee, struct tap_event *ret)
+{
+	const struct tap_regs *regs = &tracee->public.regs;
+	struct tap_breakpoint *breakpoint = tap_target_breakpoint_at(target, regs->rip);
+
+	if (tracee->again_addr == regs->rip && tracee->again_sp == regs->rsp) {
+		tracee->again_addr = 0;
+		breakpoint_step_over(target, tracee, breakpoint);
+		tracee_continue(target, tracee, 0);
+		return false;
+	}
+	return hit(tracee, breakpoint, ret);
 }
 
 bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
@@ -151,7 +206,13 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 
 	*ret = (struct tap_event){0};
 	target->stats.stops++;
-	tracee->interrupted = false;
+	tracee->interrupted = tracee->vforking = false;
+	if (tracee->copied) {
+		if (WIFSTOPPED(status))
+			children_let_go(target, tracee);
+		tracee_remove(target, tracee);
+		return false;
+	}
 	if (!WIFSTOPPED(status))
 		return on_end(target, tracee, status, ret);
 	switch (status >> 16) {
@@ -161,7 +222,12 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 		tracee->state = TRACEE_STOPPED;
 		event = children_adopt(target, tracee, status >> 16, ret);
 		tracee_continue(target, tracee, 0);
+		tracee->vforking = status >> 16 == PTRACE_EVENT_VFORK;
 		return event;
+	case PTRACE_EVENT_VFORK_DONE:
+		tracee->state = TRACEE_STOPPED;
+		tracee_continue(target, tracee, 0);
+		return false;
 	case PTRACE_EVENT_EXEC:
 		return on_exec(target, tracee, ret);
 	case PTRACE_EVENT_STOP:
@@ -172,15 +238,9 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 		tracee_continue(target, tracee, 0);
 		return false;
 	}
-	if (WSTOPSIG(status) == SIGTRAP && event_rewind(target, tracee)) {
-		ret->kind = TAP_EVENT_BREAKPOINT;
-		ret->tracee = &tracee->public;
-		ret->breakpoint =
-			(struct tap_breakpoint *)*tap_map_find(&target->breakpoints, tracee->public.regs.rip);
-		return true;
-	}
-	on_signal(target, tracee, WSTOPSIG(status));
-	return false;
+	if (WSTOPSIG(status) == SIGTRAP && event_rewind(target, tracee))
+		return on_breakpoint(target, tracee, ret);
+	return on_signal(target, tracee, WSTOPSIG(status), ret);
 }
 
 static void free_gone(struct tap_target *target)

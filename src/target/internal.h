@@ -10,6 +10,7 @@
 #include "heaptap/base/map.h"
 #include "heaptap/base/vector.h"
 #include "heaptap/target/target.h"
+#include "target/restart.h"
 
 enum tracee_state {
 	TRACEE_NEW,       /* seized by the kernel for us; its first stop has not been seen */
@@ -22,14 +23,22 @@ struct tracee {
 	struct tap_tracee public; /* first: the two are cast into each other */
 	enum tracee_state state;
 	bool foreign;             /* another process that shares the memory (vfork) */
+	bool copied;              /* a forked child: let go at its first stop */
+	bool keeps_area;          /* a forked child that may need our code */
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
+	bool was_group_stopped;   /* its call ends with EINTR, as without a tracer */
+	bool vforking;            /* waits for its child's exec or exit: no stop reaches it */
+	int signal;               /* to be delivered when it goes on from the present stop */
 	uint64_t stopped_ns;      /* when the present stop was noticed */
 	uint64_t continued_ns;    /* when it was last let go */
-	/* The system call that was last called again by hand: the time since it
-	 * began first counts, however often it is interrupted. */
-	uint64_t restarted_pc;
-	uint64_t restarted_since_ns;
+	struct tap_restart_memo restarted;
+	/* The call that it was blocked in before we stopped it, and since when. */
+	uint64_t blocked_pc;
+	uint64_t blocked_since_ns;
+	/* A hit that was dealt with before a signal came: on its way back from
+	 * the handler it is none. */
+	uint64_t again_addr, again_sp;
 };
 
 /* A child's first stop that came before its parent told of it. */
@@ -43,6 +52,7 @@ struct redirect {
 	uint64_t pointer_addr;
 	uint64_t original;
 	uint64_t stub;
+	bool lifted;
 };
 
 /* Memory of ours in the target, r-x, filled through /proc/PID/mem: slots for
@@ -83,12 +93,13 @@ struct tap_target {
 	struct tap_map breakpoints; /* address -> struct tap_breakpoint * */
 	TAP_VECTOR(struct orphan) orphans;
 	TAP_VECTOR(struct tap_event) queue; /* events that came while another was waited for */
-	TAP_VECTOR(struct redirect) redirects;
+	TAP_VECTOR(struct redirect) redirects; /* kept when lifted: a child may have a copy */
 	TAP_VECTOR(struct area) areas;
 	TAP_VECTOR(struct tap_breakpoint *) forgotten; /* their memory is gone; freed at the end */
 	TAP_VECTOR(struct tracee *) gone; /* freed when the next event is asked for */
 	uint64_t syscall_ret, sigreturn;  /* code in the target that injected calls use */
 	void (*free_data)(void *data);
+	bool pointer_moved;         /* somebody else has written to a redirected pointer */
 	bool exited;
 	bool executed;              /* it runs another program: nothing of ours is left */
 	struct tap_target_stats stats;
@@ -113,6 +124,8 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret);
 /* An EINTR that only our stop caused: public.regs make the call again. */
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
+/* /proc/TID is there for every thread: for those of other processes, too. */
+struct tap_error *tracee_read(const struct tracee *tracee, struct tap_task *ret);
 
 /* events.c: deals with one stop; true where an event came of it. */
 bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
@@ -126,21 +139,33 @@ bool event_rewind(struct tap_target *target, struct tracee *tracee);
 bool children_adopt(
 	struct tap_target *target, struct tracee *parent, int event, struct tap_event *ret);
 void children_handle_orphan(struct tap_target *target, pid_t tid, int status);
+/* The first stop of a tracee that is `copied`. */
+void children_let_go(struct tap_target *target, struct tracee *tracee);
 
 /* remote.c: one system call in a stopped thread, which afterwards has the
- * registers `resume` again. Safe at every instruction if we are killed.
+ * registers `stopped` again, with the system call that was interrupted about
+ * to be made again. Safe at every instruction if we are killed.
  * *result_ret is what the call returned: a negative errno is no error here. */
 struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
-	const struct tap_regs *resume, long number, const uint64_t arguments[6],
+	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
 	int64_t *result_ret);
 /* The same in whichever thread it disturbs least. */
 struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);
 
+/* rseq.c: a restartable sequence (rseq(2)) that a stopped thread is in the
+ * middle of. The stop has moved the thread off its CPU, so the kernel would
+ * send it to the section's abort handler; with other registers in between it
+ * would forget to. public.regs are set as the kernel would have. */
+void leave_critical_section(struct tap_target *target, struct tracee *tracee);
+
 /* areas.c */
 struct tap_error *area_reserve(
 	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret);
 bool area_holds(const struct tap_target *target, uint64_t addr);
+/* A word in the data of any module that leads into an area: somebody has
+ * copied a redirected pointer. 0: none. */
+uint64_t area_find_copy(struct tap_target *target, pid_t pid, struct tap_memory *memory);
 /* Where a thread with its PC in an area is to go on instead; 0: nowhere. */
 uint64_t area_way_out(const struct tap_target *target, uint64_t pc);
 struct tap_error *area_unmap_all(struct tap_target *target);
@@ -150,7 +175,9 @@ struct tap_error *area_unmap_in_child(struct tap_target *target, pid_t tid,
 /* breakpoints.c */
 void breakpoint_step_over(struct tap_target *target, struct tracee *tracee,
 	struct tap_breakpoint *breakpoint);
-/* Takes everything out of a forked copy of the target's memory. */
-void breakpoints_disinfect(struct tap_target *target, struct tap_memory *memory);
+/* Takes everything out of a forked copy of the target's memory. The copy is
+ * of some moment before: what has been lifted meanwhile is in it, too. False:
+ * somebody may have a copy of a stub's address. */
+bool breakpoints_disinfect(struct tap_target *target, struct tap_memory *memory);
 
 #endif

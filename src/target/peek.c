@@ -17,17 +17,16 @@
 #define EVENT_STOP 128
 
 /* Registers that /proc tells of a blocked thread. */
-static bool read_blocked(struct tap_peek *peek, const struct tap_task_syscall *call)
+static void read_blocked(struct tap_peek *peek, const struct tap_task_syscall *call)
 {
 	if (!call->blocked)
-		return false;
+		return;
 	memset(&peek->regs, 0, sizeof(peek->regs));
 	peek->regs.rip = peek->blocked_pc = call->pc;
 	peek->regs.rsp = peek->blocked_sp = call->sp;
 	peek->regs.orig_rax = (uint64_t)call->number;
 	peek->syscall = call->number;
 	peek->how = TAP_PEEK_BLOCKED;
-	return true;
 }
 
 static struct tap_error *refused(pid_t tid, int errnum)
@@ -50,7 +49,7 @@ static bool has_signal_to_come(pid_t pid, pid_t tid)
 	struct tap_task task;
 	_cleanup_error_ struct tap_error *err = tap_task_read(pid, tid, &task);
 
-	return !err && (task.sig_pending & ~task.sig_blocked);
+	return !err && (task.sig_pending & ~task.sig_blocked & ~task.sig_ignored);
 }
 
 /* Until the thread reports our interrupt. Other stops that come first are let
@@ -92,9 +91,10 @@ struct tap_error *tap_peek_begin(pid_t pid, pid_t tid, unsigned timeout_ms, stru
 		return err;
 	asleep = task.state == 'D' || tap_cgroup_is_frozen(pid);
 	if (tap_task_try_syscall(pid, tid, &call) && call.blocked &&
-		(asleep || tap_restart_kind(pid, &call) != TAP_RESTART_KERNEL) &&
-		read_blocked(ret, &call))
+		(asleep || tap_restart_kind(pid, &call) != TAP_RESTART_KERNEL)) {
+		read_blocked(ret, &call);
 		return NULL;
+	}
 	if (asleep)
 		return NULL;
 	result = pt_seize(tid, 0);
@@ -105,10 +105,13 @@ struct tap_error *tap_peek_begin(pid_t pid, pid_t tid, unsigned timeout_ms, stru
 		result = wait_for_stop(ret, ret->begin_ns + timeout_ms * NS_PER_MS);
 	if (result < 0)
 		return tap_error_errno(-result, "thread %d", tid);
-	if (!result)
+	if (!result) {
 		/* It sleeps where no stop reaches it. What it holds is let go
 		 * when this thread ends; until then it can be read as blocked. */
-		return tap_task_try_syscall(pid, tid, &call) && read_blocked(ret, &call), NULL;
+		if (tap_task_try_syscall(pid, tid, &call))
+			read_blocked(ret, &call);
+		return NULL;
+	}
 	result = pt_get_regs(tid, &ret->regs);
 	if (result < 0)
 		return tap_error_errno(-result, "registers of thread %d", tid);
@@ -121,16 +124,18 @@ struct tap_error *tap_peek_begin(pid_t pid, pid_t tid, unsigned timeout_ms, stru
  * of its time has passed. */
 static void restart_call(struct tap_peek *peek)
 {
-	struct tap_memory *memory = NULL;
+	_cleanup_memory_ struct tap_memory *memory = NULL;
 	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_restart_memo memo = {0};
 	struct tap_regs regs = peek->regs;
 
-	if ((int64_t)regs.rax != -EINTR || has_signal_to_come(peek->pid, peek->tid))
+	/* Out of a group stop such a call ends with EINTR by itself. */
+	if ((int64_t)regs.rax != -EINTR || peek->group_stopped ||
+		has_signal_to_come(peek->pid, peek->tid))
 		return;
 	err = tap_memory_open(peek->pid, true, &memory);
-	if (!err && tap_restart_interrupted(&regs, memory, tap_clock_ns() - peek->begin_ns))
+	if (!err && tap_restart_interrupted(&regs, memory, tap_clock_ns(), peek->begin_ns, &memo))
 		pt_set_regs(peek->tid, &regs);
-	tap_memory_close(memory);
 }
 
 bool tap_peek_end(struct tap_peek *peek)

@@ -89,6 +89,16 @@ int pt_get_event(pid_t tid, unsigned long *message_ret)
 	return request(PTRACE_GETEVENTMSG, tid, NULL, message_ret);
 }
 
+int pt_get_rseq(pid_t tid, uint64_t *addr_ret)
+{
+	struct __ptrace_rseq_configuration config = {0};
+	int err = request(
+		PTRACE_GET_RSEQ_CONFIGURATION, tid, (void *)sizeof(config), &config);
+
+	*addr_ret = err < 0 ? 0 : config.rseq_abi_pointer;
+	return err < 0 ? err : 0;
+}
+
 int pt_set_options(pid_t tid, unsigned long options)
 {
 	return request(PTRACE_SETOPTIONS, tid, NULL, (void *)options);

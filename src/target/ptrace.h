@@ -14,7 +14,7 @@
 /* Options of every tracee. Never PTRACE_O_EXITKILL: the target outlives us. */
 #define TRACE_OPTIONS                                                                              \
 	(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |  \
-		PTRACE_O_TRACEEXEC)
+		PTRACE_O_TRACEVFORKDONE | PTRACE_O_TRACEEXEC)
 
 int pt_seize(pid_t tid, unsigned long options);
 int pt_interrupt(pid_t tid);
@@ -29,6 +29,8 @@ int pt_get_sigmask(pid_t tid, uint64_t *mask_ret);
 int pt_set_sigmask(pid_t tid, uint64_t mask);
 int pt_get_siginfo(pid_t tid, siginfo_t *info);
 int pt_get_event(pid_t tid, unsigned long *message_ret);
+/* Where the thread's struct rseq lies; 0: it has registered none. */
+int pt_get_rseq(pid_t tid, uint64_t *addr_ret);
 int pt_set_options(pid_t tid, unsigned long options);
 
 /* Waits for a stop of tid alone: > 0 where *status_ret is set, 0 where the

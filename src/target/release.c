@@ -1,42 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include "heaptap/arch/regs.h"
 #include "heaptap/base/clock.h"
-#include "heaptap/base/log.h"
 #include "heaptap/proc/tasks.h"
 #include "target/internal.h"
 #include "target/ptrace.h"
 
 #define STOP_BOUND_NS UINT64_C(500000000)
 
+static bool makes_child(int64_t number)
+{
+	return number == SYS_clone || number == SYS_clone3 || number == SYS_fork ||
+		number == SYS_vfork;
+}
+
 /* Blocked in a system call that it made itself: it is in no trap of ours and,
  * now that everything is lifted, cannot get into one. */
 static bool is_blocked(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_task_syscall call = {0};
+	pid_t tid = tracee->public.tid;
 	struct tap_task task;
 	_cleanup_error_ struct tap_error *err = NULL;
 
 	if (tracee->state != TRACEE_RUNNING || tracee->interrupted)
 		return false;
-	err = tap_task_read(target->pid, tracee->public.tid, &task);
+	err = tracee_read(tracee, &task);
 	if (err || (task.state != 'S' && task.state != 'D'))
 		return false;
-	return tap_task_try_syscall(target->pid, tracee->public.tid, &call) && call.blocked &&
-		call.number >= 0 && !area_holds(target, call.pc);
+	if (!tap_task_try_syscall(tid, tid, &call) || !call.blocked || call.number < 0 ||
+		area_holds(target, call.pc))
+		return false;
+	/* A fork under way copies the memory, from before the lift perhaps: its
+	 * child is waited for. */
+	return !makes_child(call.number) || tracee->vforking;
 }
 
 /* A thread that stood in a hit, or in a slot, goes on in the program's own
- * code. */
-static void leave_area(struct tap_target *target, struct tracee *tracee)
+ * code; a pointer of ours that it has just read, it has not. False: it stands
+ * where nothing is known of. */
+static bool leave_area(struct tap_target *target, struct tracee *tracee)
 {
-	uint64_t out = area_way_out(target, tracee->public.regs.rip);
+	struct tap_regs *regs = &tracee->public.regs;
+	uint64_t out = area_way_out(target, regs->rip);
 
 	if (out) {
-		tracee->public.regs.rip = out;
+		regs->rip = out;
 		tracee->public.regs_changed = true;
 	}
+	for (unsigned i = 0; i < TAP_DWARF_RIP; i++) {
+		uint64_t *reg = tap_regs_dwarf(regs, i);
+		struct tap_breakpoint *stub = tap_target_breakpoint_at(target, *reg);
+
+		if (stub && stub->leads_to) {
+			*reg = stub->leads_to;
+			tracee->public.regs_changed = true;
+		}
+	}
+	return !area_holds(target, regs->rip);
 }
 
 /* Every thread that runs is brought to a stop once, so that no hit that began
@@ -57,8 +81,9 @@ static bool rendezvous(struct tap_target *target)
 		if (!is_blocked(target, tracee)) {
 			int result = tracee_stop(target, tracee, deadline);
 
-			if (result == 1)
-				leave_area(target, tracee);
+			/* What runs after an exec has nothing of ours. */
+			if (result == 1 && (!target->executed || tracee->foreign))
+				clear &= leave_area(target, tracee);
 			else if (result == 0 && tracee->state != TRACEE_STOPPED)
 				clear = false;
 		}
@@ -78,7 +103,25 @@ static void detach(struct tap_target *target, struct tracee *tracee)
 		tracee_restart_call(target, tracee);
 	if (tracee->public.regs_changed)
 		pt_set_regs(tracee->public.tid, &tracee->public.regs);
-	pt_detach(tracee->public.tid, 0);
+	pt_detach(tracee->public.tid, tracee->signal);
+}
+
+/* Our memory goes unless somebody could still run in it. */
+static struct tap_error *take_areas_out(struct tap_target *target, bool clear)
+{
+	if (!target->areas.count || target->executed || target->exited)
+		return NULL;
+	if (!clear)
+		return tap_error_new(TAP_ERR_TIMEOUT,
+			"a thread of process %d did not stop; heaptap's code stays mapped "
+			"there, unused",
+			target->pid);
+	if (target->pointer_moved || area_find_copy(target, target->pid, target->memory))
+		return tap_error_new(TAP_ERR_BUSY,
+			"process %d has taken a copy of an allocator's pointer meanwhile: the code "
+			"that it leads to stays mapped there, and passes every call on",
+			target->pid);
+	return area_unmap_all(target);
 }
 
 /* Children that came while we were leaving. */
@@ -90,19 +133,13 @@ static void clean_orphans(struct tap_target *target)
 
 struct tap_error *tap_target_release(struct tap_target *target)
 {
-	struct tap_error *err = NULL, *more = NULL;
+	struct tap_error *err = tap_target_lift(target);
 	struct tap_map_slot *slot;
+	struct tap_error *more;
+	bool clear;
 
-	if (!target->exited && !target->executed) {
-		err = tap_target_lift(target);
-		if (!rendezvous(target))
-			more = tap_error_new(TAP_ERR_TIMEOUT,
-				"a thread of process %d did not stop; heaptap's code stays mapped "
-				"there, unused",
-				target->pid);
-		else if (!err)
-			more = area_unmap_all(target);
-	}
+	clear = rendezvous(target);
+	more = take_areas_out(target, clear);
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);)
 		detach(target, (struct tracee *)slot->value);
 	clean_orphans(target);

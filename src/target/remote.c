@@ -17,6 +17,7 @@
 #define RED_ZONE_BYTES 128
 #define XSTATE_MAX_BYTES 16384
 #define FRAME_MAX_BYTES (TAP_CPU_FRAME_MAX + 64)
+#define FRAME_ALIGN_BYTES 64
 #define CALL_BOUND_NS UINT64_C(2000000000)
 #define SCAN_PIECE_BYTES (64 << 10)
 #define SCAN_MAX_BYTES (64u << 20) /* of one mapping */
@@ -34,13 +35,27 @@ static uint64_t scan(struct tap_memory *memory, const struct tap_mapping *mappin
 		end = mapping->start + SCAN_MAX_BYTES;
 	/* Pieces overlap, so that a pattern across a border is found. */
 	for (uint64_t at = mapping->start; at < end; at += SCAN_PIECE_BYTES - 16) {
-		size_t got = tap_memory_read_some(memory, at, piece, SCAN_PIECE_BYTES);
+		/* Not a byte further: what follows need not be executable. */
+		size_t wanted = end - at < SCAN_PIECE_BYTES ? (size_t)(end - at) :
+							      SCAN_PIECE_BYTES;
+		size_t got = tap_memory_read_some(memory, at, piece, wanted);
 		uint8_t *found = got ? memmem(piece, got, pattern, pattern_size) : NULL;
 
 		if (found)
 			return at + (uint64_t)(found - piece);
 	}
 	return 0;
+}
+
+/* What was found may have been unmapped since. */
+static bool is_there(
+	struct tap_memory *memory, uint64_t addr, const uint8_t *pattern, size_t pattern_size)
+{
+	uint8_t bytes[16];
+
+	return addr && pattern_size <= sizeof(bytes) &&
+		tap_memory_try_read(memory, addr, bytes, pattern_size) &&
+		!memcmp(bytes, pattern, pattern_size);
 }
 
 /* Code that is already in the target: a system call behind which a return
@@ -50,8 +65,12 @@ static struct tap_error *find_code(struct tap_target *target)
 	struct tap_maps maps = {0};
 	struct tap_error *err;
 
-	if (target->syscall_ret && target->sigreturn)
+	if (is_there(target->memory, target->sigreturn, tap_cpu_sigreturn,
+		    sizeof(tap_cpu_sigreturn)) &&
+		is_there(target->memory, target->syscall_ret, tap_cpu_syscall_ret,
+			sizeof(tap_cpu_syscall_ret)))
 		return NULL;
+	target->sigreturn = target->syscall_ret = 0;
 	err = tap_maps_read(target->pid, &maps);
 	if (err)
 		return err;
@@ -94,6 +113,20 @@ static struct tap_error *check_allowed(struct tap_target *target, pid_t tid)
 	return NULL;
 }
 
+/* The kernel asks for no more room when it delivers a signal; but a thread may
+ * have blocked them all because its stack is small. */
+static bool has_room(pid_t tid, uint64_t at, uint64_t rsp)
+{
+	struct tap_maps maps = {0};
+	_cleanup_error_ struct tap_error *err = tap_maps_read(tid, &maps);
+	const struct tap_mapping *mapping = err ? NULL : tap_maps_find(&maps, rsp - 1);
+	bool room = mapping && mapping->writable &&
+		(at >= mapping->start || !strcmp(mapping->path, "[stack]"));
+
+	tap_maps_deinit(&maps);
+	return room;
+}
+
 /* Lays the frame that undoes the call by itself: where we are killed half
  * way, the kernel returns the thread to `resume` all the same. */
 static struct tap_error *lay_frame(struct tap_target *target, pid_t tid, struct tap_memory *memory,
@@ -101,30 +134,53 @@ static struct tap_error *lay_frame(struct tap_target *target, pid_t tid, struct 
 {
 	_cleanup_free_ uint8_t *xstate = tap_alloc(XSTATE_MAX_BYTES);
 	_cleanup_free_ uint8_t *frame = tap_alloc(FRAME_MAX_BYTES);
-	uint64_t at = (resume->rsp - RED_ZONE_BYTES - FRAME_MAX_BYTES) & ~63ull;
 	size_t xstate_size = 0, size;
+	uint64_t at = 0;
 
 	if (pt_get_xstate(tid, xstate, XSTATE_MAX_BYTES, &xstate_size))
 		return tap_error_new(TAP_ERR_UNSUPPORTED,
 			"the vector registers of thread %d cannot be read", tid);
-	size = tap_cpu_signal_frame(frame, FRAME_MAX_BYTES, at, target->sigreturn, resume, mask,
-		xstate, xstate_size);
-	if (!size)
-		return tap_error_new(TAP_ERR_UNSUPPORTED,
-			"the vector registers of thread %d do not fit a signal frame", tid);
+	/* Twice: its size, which is the same for every aligned place, says where
+	 * it begins. */
+	for (int i = 0; i < 2; i++) {
+		size = tap_cpu_signal_frame(frame, FRAME_MAX_BYTES, at, target->sigreturn, resume,
+			mask, xstate, xstate_size);
+		if (!size)
+			return tap_error_new(TAP_ERR_UNSUPPORTED,
+				"the vector registers of thread %d do not fit a signal frame", tid);
+		at = (resume->rsp - RED_ZONE_BYTES - size) & ~(uint64_t)(FRAME_ALIGN_BYTES - 1);
+	}
+	if (!has_room(tid, at, resume->rsp))
+		return tap_error_new(
+			TAP_ERR_UNSUPPORTED, "the stack of thread %d has no room", tid);
 	*at_ret = at;
 	return tap_error_wrap(tap_memory_write(memory, at, frame, size),
 		"the stack of thread %d has no room", tid);
 }
 
+/* Stops on the way to the exit of an injected call that are not its own. The
+ * signal to go on with: SIGSTOP comes in spite of the mask, and is not ours to
+ * swallow; the group stop that follows is left to whoever continues the
+ * thread. */
+static int pass(struct tap_target *target, pid_t tid, int status)
+{
+	struct tracee *tracee = tracee_find(target, tid);
+
+	if (status >> 16 == 0)
+		return WSTOPSIG(status);
+	if (status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP && tracee)
+		tracee->group_stopped = true;
+	return 0;
+}
+
 /* To the exit of the injected call. */
-static int run_call(pid_t tid)
+static int run_call(struct tap_target *target, pid_t tid)
 {
 	uint64_t deadline = tap_clock_ns() + CALL_BOUND_NS;
-	int seen = 0;
+	int seen = 0, signal = 0;
 
 	while (seen < 2) {
-		int status, result = pt_syscall(tid, 0);
+		int status, result = pt_syscall(tid, signal);
 
 		if (result < 0)
 			return result;
@@ -133,19 +189,20 @@ static int run_call(pid_t tid)
 			return result ? result : -ETIMEDOUT;
 		if (!WIFSTOPPED(status))
 			return -ESRCH;
-		/* A group stop or an interrupt on the way: on with the call;
-		 * whoever continues the thread sees to the stop. */
+		signal = 0;
 		if (WSTOPSIG(status) == SYSCALL_STOP)
 			seen++;
+		else
+			signal = pass(target, tid, status);
 	}
 	return 0;
 }
 
 struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
-	const struct tap_regs *resume, long number, const uint64_t arguments[6],
+	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
 	int64_t *result_ret)
 {
-	struct tap_regs regs = *resume;
+	struct tap_regs regs = *stopped, resume = *stopped, undo = *stopped;
 	uint64_t mask, at = 0;
 	struct tap_error *err;
 	int result;
@@ -157,7 +214,11 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 		return err;
 	if (pt_get_sigmask(tid, &mask))
 		return tap_error_errno(ESRCH, "signal mask of thread %d", tid);
-	err = lay_frame(target, tid, memory, resume, mask, &at);
+	/* The registers will not be as the kernel left them: it cannot restart
+	 * an interrupted call by itself. */
+	tap_restart_kernel_by_hand(&resume);
+	tap_restart_afresh(&undo);
+	err = lay_frame(target, tid, memory, &undo, mask, &at);
 	if (err)
 		return err;
 	regs.rip = target->syscall_ret;
@@ -176,12 +237,12 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 	if (!result)
 		result = pt_set_sigmask(tid, ALL_SIGNALS);
 	if (!result)
-		result = run_call(tid);
+		result = run_call(target, tid);
 	if (!result)
 		result = pt_get_regs(tid, &regs);
 	*result_ret = (int64_t)regs.rax;
 	pt_set_sigmask(tid, mask);
-	pt_set_regs(tid, resume);
+	pt_set_regs(tid, &resume);
 	pt_set_options(tid, TRACE_OPTIONS);
 	if (result)
 		return tap_error_errno(-result, "injected system call %ld in thread %d", number, tid);
@@ -200,13 +261,13 @@ struct tap_error *remote_call_anywhere(
 			"no thread of process %d can be stopped without a system call of its own "
 			"ending early",
 			target->pid);
-	/* The registers will not be as the kernel left them: it cannot restart
-	 * the interrupted call by itself. */
 	tracee_restart_call(target, tracee);
-	if (tap_restart_kernel_by_hand(&tracee->public.regs))
-		tracee->public.regs_changed = true;
+	leave_critical_section(target, tracee);
 	err = remote_call(target, tracee->public.tid, target->memory, &tracee->public.regs, number,
 		arguments, result_ret);
+	/* The call has left them as they were; to the kernel they are others. */
+	if (tap_restart_kernel_by_hand(&tracee->public.regs))
+		tracee->public.regs_changed = true;
 	if (was_running)
 		tracee_continue(target, tracee, 0);
 	return err;

@@ -19,6 +19,8 @@
 
 #define SYSCALL_INSN_BYTES 2
 #define RED_ZONE_BYTES 128
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S 1000000000L
 
 enum timeout_form {
 	TIMEOUT_NONE,
@@ -151,6 +153,14 @@ bool tap_restart_kernel_by_hand(struct tap_regs *regs)
 	}
 }
 
+bool tap_restart_afresh(struct tap_regs *regs)
+{
+	if ((int64_t)regs->orig_rax < 0 || -(int64_t)regs->rax != KERNEL_RESTART_RESTARTBLOCK)
+		return tap_restart_kernel_by_hand(regs);
+	call_again(regs, regs->orig_rax);
+	return true;
+}
+
 /* Arguments of a system call: as a function's, but r10 for rcx. */
 static uint64_t *argument(struct tap_regs *regs, unsigned index)
 {
@@ -160,42 +170,64 @@ static uint64_t *argument(struct tap_regs *regs, unsigned index)
 	return arguments[index];
 }
 
-static void shorten_ms(uint64_t *ms, uint64_t elapsed_ns)
+/* When the call is to end. One that was made again by hand before is known by
+ * the timeout that it was given then, which is never the program's own. */
+static void recall(struct tap_restart_memo *memo, uint64_t pc, uint64_t value, uint64_t since_ns,
+	uint64_t timeout_ns)
 {
-	int64_t left = (int32_t)*ms;
-
-	if (left < 0)
+	if (memo->pc == pc && memo->value == value)
 		return;
-	left -= (int64_t)(elapsed_ns / 1000000);
-	*ms = left > 0 ? (uint64_t)left : 0;
+	*memo = (struct tap_restart_memo){.pc = pc, .original = value};
+	if (__builtin_add_overflow(since_ns, timeout_ns, &memo->end_ns))
+		memo->end_ns = UINT64_MAX;
+}
+
+/* Never early: a call may return late, but not before its time. */
+static void shorten_ms(struct tap_regs *regs, uint64_t *value, uint64_t now_ns, uint64_t since_ns,
+	struct tap_restart_memo *memo)
+{
+	int32_t ms = (int32_t)*value;
+	uint64_t left;
+
+	if (ms <= 0 || ms == INT32_MAX)
+		return;
+	recall(memo, regs->rip, *value, since_ns, (uint64_t)ms * NS_PER_MS);
+	left = memo->end_ns > now_ns ? (memo->end_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+	if (left == memo->original)
+		left++;
+	memo->value = left;
+	*value = left;
 }
 
 /* The kernel copies the timespec when the call begins, so that a copy on the
  * far side of the red zone will do; the program's own is not touched. */
-static void shorten_timespec(
-	struct tap_regs *regs, uint64_t *pointer, struct tap_memory *memory, uint64_t elapsed_ns)
+static void shorten_timespec(struct tap_regs *regs, uint64_t *pointer, struct tap_memory *memory,
+	uint64_t now_ns, uint64_t since_ns, struct tap_restart_memo *memo)
 {
 	uint64_t at = (regs->rsp - RED_ZONE_BYTES - sizeof(struct timespec)) & ~15ull;
 	_cleanup_error_ struct tap_error *err = NULL;
 	struct timespec left;
-	int64_t ns;
+	uint64_t left_ns;
 
 	if (!*pointer || !tap_memory_try_read(memory, *pointer, &left, sizeof(left)))
 		return;
-	if (left.tv_sec < 0 || left.tv_sec > INT32_MAX)
+	if (left.tv_sec < 0 || left.tv_sec > INT32_MAX || left.tv_nsec < 0 ||
+		left.tv_nsec >= NS_PER_S)
 		return;
-	ns = left.tv_sec * INT64_C(1000000000) + left.tv_nsec - (int64_t)elapsed_ns;
-	if (ns < 0)
-		ns = 0;
-	left.tv_sec = ns / 1000000000;
-	left.tv_nsec = ns % 1000000000;
+	recall(memo, regs->rip, *pointer, since_ns,
+		(uint64_t)left.tv_sec * NS_PER_S + (uint64_t)left.tv_nsec);
+	left_ns = memo->end_ns > now_ns ? memo->end_ns - now_ns : 0;
+	left.tv_sec = (time_t)(left_ns / NS_PER_S);
+	left.tv_nsec = (long)(left_ns % NS_PER_S);
 	err = tap_memory_write(memory, at, &left, sizeof(left));
-	if (!err)
-		*pointer = at;
+	if (err)
+		return;
+	memo->value = at;
+	*pointer = at;
 }
 
-bool tap_restart_interrupted(
-	struct tap_regs *regs, struct tap_memory *memory, uint64_t elapsed_ns)
+bool tap_restart_interrupted(struct tap_regs *regs, struct tap_memory *memory, uint64_t now_ns,
+	uint64_t since_ns, struct tap_restart_memo *memo)
 {
 	const struct by_hand *row = find_by_hand((int64_t)regs->orig_rax);
 
@@ -204,10 +236,13 @@ bool tap_restart_interrupted(
 	if (!row && !is_socket_call((int64_t)regs->orig_rax) &&
 		regs->orig_rax != SYS_io_uring_enter)
 		return false;
+	if (!since_ns || since_ns > now_ns)
+		since_ns = now_ns;
 	if (row && row->form == TIMEOUT_MS)
-		shorten_ms(argument(regs, row->argument), elapsed_ns);
+		shorten_ms(regs, argument(regs, row->argument), now_ns, since_ns, memo);
 	else if (row && row->form == TIMEOUT_TIMESPEC)
-		shorten_timespec(regs, argument(regs, row->argument), memory, elapsed_ns);
+		shorten_timespec(regs, argument(regs, row->argument), memory, now_ns, since_ns,
+			memo);
 	call_again(regs, regs->orig_rax);
 	return true;
 }

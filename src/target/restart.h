@@ -33,11 +33,27 @@ enum tap_restart_kind tap_restart_kind(pid_t pid, const struct tap_task_syscall 
  * True: regs were changed. */
 bool tap_restart_kernel_by_hand(struct tap_regs *regs);
 
+/* The same for registers that are taken up behind a signal return, where the
+ * kernel has forgotten how to go on with a call that it counts the time of:
+ * it begins afresh. */
+bool tap_restart_afresh(struct tap_regs *regs);
+
+/* A call that was made again by hand, in case it is interrupted once more.
+ * Zero-initialised it is none. One for each thread. */
+struct tap_restart_memo {
+	uint64_t pc;       /* behind the system call instruction */
+	uint64_t original; /* the timeout argument as the program gave it */
+	uint64_t value;    /* and as it was set */
+	uint64_t end_ns;   /* when the call is to end */
+};
+
 /* Where the stop alone made the call end with EINTR: regs are set so that it
- * is made again, with its timeout less elapsed_ns. The red zone's far side of
- * the stack takes an adjusted timespec. False: nothing of the kind. The
- * caller knows that no signal is about to be handled. */
-bool tap_restart_interrupted(
-	struct tap_regs *regs, struct tap_memory *memory, uint64_t elapsed_ns);
+ * is made again with the time that it has left at now_ns. since_ns: when the
+ * call began, 0 where that is not known (it gets its whole time again, once).
+ * The far side of the stack's red zone takes an adjusted timespec. False:
+ * nothing of the kind. The caller knows that no signal is about to be
+ * handled. */
+bool tap_restart_interrupted(struct tap_regs *regs, struct tap_memory *memory, uint64_t now_ns,
+	uint64_t since_ns, struct tap_restart_memo *memo);
 
 #endif

@@ -46,6 +46,10 @@ void tracee_destroy(struct tap_target *target, struct tracee *tracee)
 
 void tracee_continue(struct tap_target *target, struct tracee *tracee, int signal)
 {
+	if (!signal)
+		signal = tracee->signal;
+	tracee->signal = 0;
+	tracee->blocked_pc = 0;
 	if (tracee->public.regs_changed) {
 		pt_set_regs(tracee->public.tid, &tracee->public.regs);
 		tracee->public.regs_changed = false;
@@ -61,12 +65,17 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 	pt_continue(tracee->public.tid, signal);
 }
 
+struct tap_error *tracee_read(const struct tracee *tracee, struct tap_task *ret)
+{
+	return tap_task_read(tracee->public.tid, tracee->public.tid, ret);
+}
+
 /* Signals that would be handled, or that end the process, once the thread
  * goes on. */
-static bool has_signal_to_come(struct tap_target *target, pid_t tid)
+static bool has_signal_to_come(const struct tracee *tracee)
 {
 	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(target->pid, tid, &task);
+	_cleanup_error_ struct tap_error *err = tracee_read(tracee, &task);
 
 	return !err && (task.sig_pending & ~task.sig_blocked & ~task.sig_ignored);
 }
@@ -74,27 +83,28 @@ static bool has_signal_to_come(struct tap_target *target, pid_t tid)
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_regs *regs = &tracee->public.regs;
-	uint64_t now = tap_clock_ns();
-	uint64_t pc = regs->rip;
+	uint64_t since = tracee->blocked_pc == regs->rip ? tracee->blocked_since_ns : 0;
 
 	if ((int64_t)regs->rax != -EINTR || (int64_t)regs->orig_rax < 0 ||
-		has_signal_to_come(target, tracee->public.tid))
+		tracee->group_stopped || has_signal_to_come(tracee))
 		return;
-	if (tracee->restarted_pc != pc) {
-		tracee->restarted_pc = pc;
-		tracee->restarted_since_ns = now;
-	}
-	if (tap_restart_interrupted(regs, target->memory, now - tracee->restarted_since_ns)) {
-		/* The time that was left is now counted from here. */
-		tracee->restarted_since_ns = now;
+	if (tap_restart_interrupted(
+		    regs, target->memory, tap_clock_ns(), since, &tracee->restarted))
 		tracee->public.regs_changed = true;
-	}
+}
+
+/* Those of one that is being dealt with may have been changed already. */
+static int load_regs(struct tracee *tracee)
+{
+	if (tracee->public.regs_changed)
+		return 1;
+	return pt_get_regs(tracee->public.tid, &tracee->public.regs) ?: 1;
 }
 
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns)
 {
 	if (tracee->state == TRACEE_STOPPED)
-		return 1;
+		return load_regs(tracee);
 	for (;;) {
 		struct tap_event event;
 		int status, got;
@@ -116,7 +126,7 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 			tracee->state != TRACEE_NEW) {
 			tracee->state = TRACEE_STOPPED;
 			tracee->group_stopped = WSTOPSIG(status) != SIGTRAP;
-			return pt_get_regs(tracee->public.tid, &tracee->public.regs) ?: 1;
+			return load_regs(tracee);
 		}
 		if (!event_dispatch(target, tracee, status, &event))
 			continue;
@@ -138,7 +148,8 @@ static int disturbance(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_task_syscall call = {0};
 
-	if (tracee->foreign || tracee->state == TRACEE_NEW)
+	if (tracee->foreign || tracee->copied || tracee->vforking || tracee->signal ||
+		tracee->state == TRACEE_NEW)
 		return -1;
 	if (tracee->state == TRACEE_STOPPED)
 		return 0;
@@ -166,8 +177,8 @@ static void note_call(struct tap_target *target, struct tracee *tracee)
 		return;
 	if (!tap_task_try_last_ran(target->pid, tracee->public.tid, &since))
 		return;
-	tracee->restarted_pc = call.pc;
-	tracee->restarted_since_ns = since;
+	tracee->blocked_pc = call.pc;
+	tracee->blocked_since_ns = since;
 }
 
 static struct tracee *least_disturbed(struct tap_target *target, const struct tap_map *tried)
@@ -203,8 +214,12 @@ struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
 		*was_running_ret = tracee->state != TRACEE_STOPPED;
 		if (*was_running_ret)
 			note_call(target, tracee);
-		if (tracee_stop(target, tracee, tap_clock_ns() + PICK_BOUND_NS) == 1)
+		if (tracee_stop(target, tracee, tap_clock_ns() + PICK_BOUND_NS) != 1)
+			continue;
+		if (!tracee->signal)
 			break;
+		/* A call in between would lose what it is to be told. */
+		tracee_continue(target, tracee, 0);
 	}
 	tap_map_deinit(&tried);
 	return tracee;

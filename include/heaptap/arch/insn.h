@@ -83,5 +83,7 @@ bool tap_insn_ends_with_call(const uint8_t *bytes, size_t size_bytes);
 
 /* The one-byte breakpoint instruction. */
 extern const uint8_t tap_insn_breakpoint;
+/* As long as that, and does nothing. */
+extern const uint8_t tap_insn_nop;
 
 #endif

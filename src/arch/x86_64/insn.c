@@ -3,6 +3,7 @@
 #include "ops.h"
 
 const uint8_t tap_insn_breakpoint = 0xcc;
+const uint8_t tap_insn_nop = 0x90;
 
 static bool is_segment(uint8_t byte)
 {
