@@ -202,7 +202,18 @@ uint64_t area_way_out(const struct tap_target *target, uint64_t pc)
 	return 0;
 }
 
-/* A word in [start, end) that leads into an area; 0: none. */
+/* Low addresses are easily mistaken for: only a stub's own is a copy. */
+static bool is_stub(const struct tap_target *target, uint64_t word)
+{
+	const struct tap_breakpoint *bp;
+
+	if (!area_holds(target, word))
+		return false;
+	bp = tap_target_breakpoint_at(target, word);
+	return bp && bp->leads_to;
+}
+
+/* A word in [start, end) that leads to a stub; 0: none. */
 static uint64_t find_copy(
 	struct tap_target *target, struct tap_memory *memory, uint64_t start, uint64_t end)
 {
@@ -213,7 +224,7 @@ static uint64_t find_copy(
 		size_t got = tap_memory_read_some(memory, at, words, wanted);
 
 		for (size_t i = 0; i < got / sizeof(*words); i++)
-			if (area_holds(target, words[i]))
+			if (is_stub(target, words[i]))
 				return at + i * sizeof(*words);
 	}
 	return 0;

@@ -163,8 +163,8 @@ void leave_critical_section(struct tap_target *target, struct tracee *tracee);
 struct tap_error *area_reserve(
 	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret);
 bool area_holds(const struct tap_target *target, uint64_t addr);
-/* A word in the data of any module that leads into an area: somebody has
- * copied a redirected pointer. 0: none. */
+/* A word in the data of any module that leads to a stub: somebody has copied a
+ * redirected pointer. 0: none. */
 uint64_t area_find_copy(struct tap_target *target, pid_t pid, struct tap_memory *memory);
 /* Where a thread with its PC in an area is to go on instead; 0: nowhere. */
 uint64_t area_way_out(const struct tap_target *target, uint64_t pc);
