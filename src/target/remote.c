@@ -14,7 +14,6 @@
 #include "target/ptrace.h"
 #include "target/restart.h"
 
-#define RED_ZONE_BYTES 128
 #define XSTATE_MAX_BYTES 16384
 #define FRAME_MAX_BYTES (TAP_CPU_FRAME_MAX + 64)
 #define FRAME_ALIGN_BYTES 64
@@ -148,7 +147,7 @@ static struct tap_error *lay_frame(struct tap_target *target, pid_t tid, struct 
 		if (!size)
 			return tap_error_new(TAP_ERR_UNSUPPORTED,
 				"the vector registers of thread %d do not fit a signal frame", tid);
-		at = (resume->rsp - RED_ZONE_BYTES - size) & ~(uint64_t)(FRAME_ALIGN_BYTES - 1);
+		at = (resume->rsp - TAP_RESTART_ROOM_BYTES - size) & ~(uint64_t)(FRAME_ALIGN_BYTES - 1);
 	}
 	if (!has_room(tid, at, resume->rsp))
 		return tap_error_new(

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 
 #define SYSCALL_INSN_BYTES 2
 #define RED_ZONE_BYTES 128
+static_assert(RED_ZONE_BYTES + sizeof(struct timespec) + 15 <= TAP_RESTART_ROOM_BYTES, "room");
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S 1000000000L
 

@@ -18,6 +18,10 @@
 #include "heaptap/memory/memory.h"
 #include "heaptap/proc/tasks.h"
 
+/* What lies below a thread's stack pointer and is not free: the red zone, and
+ * the timespec of a call that is made again. */
+#define TAP_RESTART_ROOM_BYTES 160
+
 enum tap_restart_kind {
 	TAP_RESTART_KERNEL,  /* the kernel restarts it */
 	TAP_RESTART_BY_HAND, /* ends with EINTR, can be called again with its time left */

@@ -217,6 +217,13 @@ static inline void tracing_wait_for_exit(struct tracing *t)
 	tracing_join(t, false);
 }
 
+/* A tracer that is a thread of the parent reaps for it (kernel/exit.c,
+ * wait_task_zombie). */
+static inline int tracing_child_end(const struct tracing *t)
+{
+	return t->exit_code >= 0 ? t->exit_code : child_end(t->pid);
+}
+
 static inline void tracing_free(struct tracing *t)
 {
 	tap_error_free(t->attached);
