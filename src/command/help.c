@@ -38,6 +38,14 @@ static void show_options(FILE *out, const char *title, const struct tap_option *
 	}
 }
 
+static bool takes_duration(const struct tap_command *command)
+{
+	for (const struct tap_option *row = command->options; row && row->name; row++)
+		if (row->kind == TAP_OPTION_DURATION)
+			return true;
+	return false;
+}
+
 void tap_help_command(FILE *out, const struct tap_command *command)
 {
 	fprintf(out, "Usage: heaptap %s [OPTION]... %s\n", command->name, command->usage);
@@ -47,8 +55,10 @@ void tap_help_command(FILE *out, const struct tap_command *command)
 	fprintf(out, "\n%s\n", command->description);
 	show_options(out, "Options", command->options);
 	show_options(out, "Common options", tap_common_options);
-	fprintf(out, "\nDurations: 500ms, 10s, 5m, 1h or plain seconds. See heaptap-%s(1).\n",
-		command->name);
+	fputc('\n', out);
+	if (takes_duration(command))
+		fputs("Durations: 500ms, 10s, 5m, 1h or plain seconds. ", out);
+	fprintf(out, "See heaptap-%s(1).\n", command->name);
 }
 
 void tap_help_program(FILE *out)

@@ -14,7 +14,7 @@ const struct tap_option tap_common_options[] = {
 	{"output", 'o', "FILE", TAP_OPTION_TEXT, COMMON(output),
 		"Write the answer to FILE instead of standard output"},
 	{"color", 0, "auto|always|never", TAP_OPTION_CHOICE, COMMON(color),
-		"Colour the text (default: auto)"},
+		"Colour the text: auto, always or never (default: auto)"},
 	{"quiet", 'q', NULL, TAP_OPTION_FLAG, COMMON(quiet), "No progress and no warnings"},
 	{"verbose", 'v', NULL, TAP_OPTION_FLAG, COMMON(verbose), "Say what is done"},
 	{"limit", 0, "N", TAP_OPTION_NUMBER, COMMON(limit), "Rows of a ranking (default: 10)"},
@@ -106,9 +106,9 @@ static struct tap_error *take_choice(
 		}
 		word += n + (word[n] == '|');
 	}
-	return tap_error_advise(tap_error_new(TAP_ERR_USAGE, "'%s' is nothing that --%s takes",
-					argument, row->name),
-		"it takes %s", row->argument);
+	return tap_error_advise(tap_error_new(TAP_ERR_USAGE, "--%s does not take '%s'", row->name,
+					argument),
+		"it takes one of %s", row->argument);
 }
 
 static struct tap_error *take_number(

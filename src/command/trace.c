@@ -30,15 +30,15 @@ static const struct tap_option options[] = {
 	{"duration", 'd', "DUR", TAP_OPTION_DURATION, AT(duration_s),
 		"Record for so long (default: 30s; with a COMMAND until it ends)"},
 	{"interval", 0, "DUR", TAP_OPTION_DURATION, AT(interval_s),
-		"Time between two points of the timeline (default: duration / 200, at least 50ms)"},
+		"Between two points of the timeline (default: duration / 200, at least 50ms)"},
 	{"engine", 0, "auto|probe|breakpoint", TAP_OPTION_CHOICE, AT(engine),
-		"How calls are seen (default: auto)"},
+		"How calls are seen (default: auto; probe comes later)"},
 	{"exact", 0, NULL, TAP_OPTION_FLAG, AT(exact),
-		"See every call, however slow that makes the process"},
+		"Go on to the end, however slow that makes the process"},
 	{"symbol", 0, "ENTRY=NAME", TAP_OPTION_LIST, AT(symbols),
-		"The function NAME is another malloc, free, ...: malloc=my_malloc"},
+		"Take calls of NAME for calls of ENTRY: malloc=my_malloc"},
 	{"unsafe", 0, NULL, TAP_OPTION_FLAG, AT(unsafe),
-		"Also where a thread blocks or ignores SIGTRAP"},
+		"Record also where a thread blocks or ignores SIGTRAP"},
 	{"fail-on-leak", 0, NULL, TAP_OPTION_FLAG, AT(fail_on_leak),
 		"Exit with 1 where the verdict is a leak"},
 	{"sample", 0, "SIZE", TAP_OPTION_LATER, 0, "Bytes between two samples"},
@@ -75,7 +75,7 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 		if (!equals || equals == text || !equals[1])
 			return tap_error_advise(
 				tap_error_new(
-					TAP_ERR_USAGE, "'%s' is nothing that --symbol takes", text),
+					TAP_ERR_USAGE, "--symbol does not take '%s'", text),
 				"write it as malloc=NAME");
 		symbols->items[symbols->count].entry = tap_strndup(text, (size_t)(equals - text));
 		symbols->items[symbols->count++].name = equals + 1;

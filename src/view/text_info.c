@@ -51,7 +51,8 @@ static void show_runtime(const struct tap_page *page, const struct tap_info_repo
 		tap_page_text(page, report->runtime.version);
 	}
 	if (!report->runtime.supported && report->runtime.reason) {
-		fputs(", not supported: ", page->out);
+		fputs(report->runtime.kind == TAP_RUNTIME_UNKNOWN ? ": " : ", not supported: ",
+			page->out);
 		tap_page_text(page, report->runtime.reason);
 	}
 	fputc('\n', page->out);
@@ -95,8 +96,10 @@ static void show_allocators(const struct tap_page *page, const struct tap_info_r
 		fputc('\n', page->out);
 	}
 	if (!report->allocators.count) {
+		bool unread = report->runtime.kind == TAP_RUNTIME_UNKNOWN;
+
 		label(page, "Allocators");
-		fputs("none found\n", page->out);
+		fputs(unread ? "unknown\n" : "none found\n", page->out);
 	}
 }
 

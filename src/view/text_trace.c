@@ -245,10 +245,11 @@ static void show_totals(const struct tap_page *page, const struct tap_trace_tota
 		tap_text_count(blocks, totals->live_blocks));
 	fprintf(page->out, "; growth %s\n", tap_page_change(bytes, totals->growth_bytes));
 	if (totals->unseen_freed_blocks)
-		fprintf(page->out, "           %s block%s (%s) from before the start freed%s\n",
+		fprintf(page->out, "           %s block%s (%s) from before the start %s freed%s\n",
 			tap_text_count(blocks, (int64_t)totals->unseen_freed_blocks),
 			totals->unseen_freed_blocks == 1 ? "" : "s",
 			tap_text_size(bytes, (int64_t)totals->unseen_freed_bytes),
+			totals->unseen_freed_blocks == 1 ? "was" : "were",
 			totals->netted ? "" : "; growth is not netted against them");
 	if (totals->lost_samples)
 		fprintf(page->out, "           %s calls were lost\n",
@@ -269,6 +270,7 @@ void tap_view_trace_text(
 		show_totals(&page, &report->totals);
 	} else {
 		show_curve(&page, report);
+		fputc('\n', out);
 	}
 	tap_page_entry_points(&page, 11, "Watched", &report->entry_points);
 }
