@@ -39,20 +39,19 @@ static bool has_mark(struct tap_module *module, size_t mark)
 	return marks[mark].symbol && tap_module_try_symbol(module, marks[mark].symbol, &symbol);
 }
 
-static bool find_foreign(const struct tap_look *look, struct tap_info_report *report)
+const char *tap_runtime_try_foreign(struct tap_symbols *symbols, enum tap_runtime_kind *kind_ret)
 {
-	for (size_t i = 0; i < tap_symbols_count(look->symbols); i++) {
-		struct tap_module *module = tap_symbols_at_index(look->symbols, i);
+	for (size_t i = 0; i < tap_symbols_count(symbols); i++) {
+		struct tap_module *module = tap_symbols_at_index(symbols, i);
 
 		for (size_t mark = 0; mark < sizeof(marks) / sizeof(marks[0]); mark++) {
 			if (module->retired || !has_mark(module, mark))
 				continue;
-			report->runtime.kind = marks[mark].kind;
-			report->runtime.reason = marks[mark].reason;
-			return true;
+			*kind_ret = marks[mark].kind;
+			return marks[mark].reason;
 		}
 	}
-	return false;
+	return NULL;
 }
 
 void tap_runtime_find(const struct tap_look *look, struct tap_info_report *report)
@@ -66,7 +65,10 @@ void tap_runtime_find(const struct tap_look *look, struct tap_info_report *repor
 			report->runtime.version = tap_strings_add(report->strings, info->version);
 		if (!info->supported)
 			report->runtime.reason = tap_strings_add(report->strings, info->reason);
-	} else if (!find_foreign(look, report)) {
+		return;
+	}
+	report->runtime.reason = tap_runtime_try_foreign(look->symbols, &report->runtime.kind);
+	if (!report->runtime.reason) {
 		report->runtime.kind = TAP_RUNTIME_NATIVE;
 		report->runtime.supported = true;
 	}

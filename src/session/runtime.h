@@ -9,4 +9,8 @@
  * report->runtime. */
 void tap_runtime_find(const struct tap_look *look, struct tap_info_report *report);
 
+/* A runtime other than CPython whose own memory is not read: its kind and, in
+ * static text, what that means. NULL: none. */
+const char *tap_runtime_try_foreign(struct tap_symbols *symbols, enum tap_runtime_kind *kind_ret);
+
 #endif

@@ -10,6 +10,7 @@
 #include "heaptap/session/stop.h"
 #include "heaptap/session/trace.h"
 #include "session/recorder.h"
+#include "session/runtime.h"
 
 #define NS_PER_S 1e9
 #define POLL_NS UINT64_C(2000000)
@@ -301,6 +302,22 @@ static void copy_modules_names(struct tap_trace_report *report)
 			tap_strings_add(report->strings, report->sites.items[i].module);
 }
 
+/* Of a runtime whose own memory is not read, the answer says nothing: neither
+ * that it leaks nor that it does not. */
+static void warn_of_runtime(const struct recorder *rec)
+{
+	const struct tap_python_info *info = rec->python ? tap_python_info(rec->python) : NULL;
+	enum tap_runtime_kind kind;
+	const char *reason;
+
+	if (info && info->supported)
+		return;
+	reason = info ? info->reason : tap_runtime_try_foreign(rec->symbols, &kind);
+	if (!reason || !*reason)
+		return;
+	tap_log_warn("this is of the native part of process %d alone: %s", (int)rec->pid, reason);
+}
+
 static void build_report(struct clockwork *clockwork, struct tap_trace_report *report)
 {
 	size_t ticks = clockwork->samples.count;
@@ -312,8 +329,10 @@ static void build_report(struct clockwork *clockwork, struct tap_trace_report *r
 	for (size_t i = 0; i < ticks; i++)
 		memory_bytes[i] = (double)clockwork->samples.items[i].rss_bytes +
 			(double)clockwork->samples.items[i].swap_bytes;
-	if (clockwork->rec.symbols)
+	if (clockwork->rec.symbols) {
 		sites_build(&clockwork->rec, report, memory_bytes, ticks);
+		warn_of_runtime(&clockwork->rec);
+	}
 	copy_modules_names(report);
 	judge(clockwork, report);
 	free(memory_bytes);
