@@ -4,13 +4,16 @@
 #include <string.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
+#include "heaptap/base/clock.h"
 #include "heaptap/base/log.h"
+#include "heaptap/base/map.h"
 #include "heaptap/proc/maps.h"
 #include "heaptap/proc/root.h"
 #include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
 
 #define INSN_BYTES 16
+#define LOOK_EVERY_NS UINT64_C(1000000000)
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 
 static struct hook *new_hook(struct recorder *rec)
@@ -106,7 +109,7 @@ static void note_allocators(struct recorder *rec)
 }
 
 /* The dynamic linker calls this function when it has mapped or unmapped
- * modules (r_brk of <link.h>). Without it they are found at the next tick. */
+ * modules (r_brk of <link.h>). Without it arming_look() finds them. */
 static void plant_loader(struct recorder *rec)
 {
 	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
@@ -119,6 +122,7 @@ static void plant_loader(struct recorder *rec)
 			tap_target_breakpoint_at(rec->target, symbol.addr))
 			continue;
 		err = plant(rec, module, symbol.addr, &rec->loader_hook);
+		rec->loader_tells = !err;
 		if (err)
 			tap_log_detail("modules that are loaded later are seen late: %s", err->message);
 	}
@@ -161,14 +165,35 @@ static struct tap_error *read_modules(struct recorder *rec, bool *changed_ret)
 	return err;
 }
 
+/* What is not there may come with a module that is loaded later: an error only
+ * where a process that runs already is looked at for the first time. */
 static struct tap_error *add_named(struct recorder *rec)
 {
-	struct tap_error *err = NULL;
+	bool must = rec->options->pid && !atomic_load(&rec->armed);
 
-	for (size_t i = 0; i < rec->options->symbol_count && !err; i++)
-		err = tap_entry_points_add(rec->symbols, rec->options->symbols[i].entry,
-			rec->options->symbols[i].name, &rec->entries);
-	return err;
+	for (size_t i = 0; i < rec->options->symbol_count; i++) {
+		struct tap_error *err = tap_entry_points_add(rec->symbols,
+			rec->options->symbols[i].entry, rec->options->symbols[i].name,
+			&rec->entries);
+
+		if (err && (must || err->code != TAP_ERR_NOT_FOUND))
+			return err;
+		tap_error_free(err);
+	}
+	return NULL;
+}
+
+void arming_note_missing(struct recorder *rec)
+{
+	for (size_t i = 0; i < rec->options->symbol_count; i++) {
+		const char *name = rec->options->symbols[i].name;
+		size_t at = 0;
+
+		while (at < rec->points.count && strcmp(rec->points.items[at].symbol, name))
+			at++;
+		if (at == rec->points.count)
+			new_point(rec, "", name, 0)->reason = "no module of the process defines it";
+	}
 }
 
 struct tap_error *arming_update(struct recorder *rec)
@@ -202,6 +227,31 @@ struct tap_error *arming_update(struct recorder *rec)
 	return NULL;
 }
 
+void arming_look(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_maps maps = {0};
+	uint64_t now_ns = tap_clock_ns(), hash = 0;
+
+	if (rec->loader_tells || now_ns - rec->looked_ns < LOOK_EVERY_NS)
+		return;
+	rec->looked_ns = now_ns;
+	err = tap_maps_read(rec->pid, &maps);
+	for (size_t i = 0; i < maps.count; i++) {
+		const struct tap_mapping *mapping = &maps.items[i];
+
+		if (mapping->executable)
+			hash = tap_hash_u64(hash ^ mapping->start) ^ mapping->inode;
+	}
+	tap_maps_deinit(&maps);
+	if (err || hash == rec->looked_hash)
+		return;
+	rec->looked_hash = hash;
+	err = arming_update(rec);
+	if (err)
+		tap_log_detail("modules that were loaded: %s", err->message);
+}
+
 bool arming_follow_return(struct recorder *rec, uint64_t addr)
 {
 	_cleanup_error_ struct tap_error *err = NULL;
@@ -210,6 +260,10 @@ bool arming_follow_return(struct recorder *rec, uint64_t addr)
 	if (tap_target_breakpoint_at(rec->target, addr))
 		return true;
 	module = tap_symbols_module_at(rec->symbols, addr);
+	if (!module) {
+		arming_look(rec);
+		module = tap_symbols_module_at(rec->symbols, addr);
+	}
 	if (!module)
 		return false;
 	err = plant(rec, module, addr, &rec->return_hook);

@@ -199,6 +199,7 @@ static void on_tick(struct recorder *rec)
 {
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
 	check_starting(rec);
+	arming_look(rec);
 	if (rec->tables_armed)
 		return;
 	arming_try_tables(rec);
@@ -371,6 +372,7 @@ static void leave(struct recorder *rec)
 	if (!atomic_load(&rec->end_ns))
 		atomic_store(&rec->end_ns, tap_clock_ns());
 	brake_end(rec);
+	arming_note_missing(rec);
 	atomic_store(&rec->attached, false);
 	err = tap_target_release(rec->target);
 	rec->target = NULL;

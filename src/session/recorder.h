@@ -98,6 +98,8 @@ struct recorder {
 	TAP_VECTOR(struct mapping) mappings; /* by address; each a block of the ledger */
 	TAP_VECTOR(pid_t) starting; /* threads whose signal mask is not known yet */
 	struct hook return_hook, loader_hook, start_hook;
+	bool loader_tells;                 /* of modules that come and go */
+	uint64_t looked_ns, looked_hash;   /* when not: the last look at what is mapped */
 	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
 	struct tap_strings *strings;
 	uint64_t lost_calls; /* that returned into code which is not followed */
@@ -139,6 +141,11 @@ struct tap_error *arming_update(struct recorder *rec);
 /* CPython's allocator tables, once the interpreter is up; tried again on
  * every tick until then. */
 void arming_try_tables(struct recorder *rec);
+/* Where the loader does not tell of modules that come: looks for them, at most
+ * once a second. */
+void arming_look(struct recorder *rec);
+/* At the end: a row for each --symbol that never was anywhere. */
+void arming_note_missing(struct recorder *rec);
 /* Where a call comes back to. False: not in code that belongs to a file. */
 bool arming_follow_return(struct recorder *rec, uint64_t addr);
 /* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */

@@ -28,16 +28,16 @@ struct builder {
 
 static const struct resolved *resolve(struct builder *b, const struct tap_stack_frame *frame)
 {
-	bool added;
+	bool is_python = frame->key & TAP_PYTHON_KEY, added;
 	uint64_t *value = tap_map_put(
-		&b->resolved, frame->key << 1 ^ frame->is_call ^ frame->key >> 63, &added);
+		&b->resolved, is_python ? frame->key : frame->key << 1 | frame->is_call, &added);
 	struct resolved *resolved;
 
 	if (!added)
 		return (const struct resolved *)*value;
 	resolved = tap_alloc(sizeof(*resolved));
 	*value = (uint64_t)resolved;
-	if (frame->key & TAP_PYTHON_KEY) {
+	if (is_python) {
 		tap_python_resolve(
 			b->rec->python, frame->key, b->report->strings, &resolved->frames[0]);
 		resolved->count = 1;
@@ -215,23 +215,44 @@ static void choose_stacks(struct builder *b)
 	free(weight);
 }
 
+/* The stacks of each site in a row: those of site i are order[first[i]] up to
+ * order[first[i + 1]]. first has room for one more than that. */
+static void group_stacks(const struct builder *b, size_t *first, uint32_t *order)
+{
+	size_t stacks = tap_stacks_count(b->rec->stacks);
+
+	for (size_t stack = 0; stack < stacks; stack++)
+		if (b->site_of_stack[stack])
+			first[b->site_of_stack[stack] + 1]++;
+	for (size_t i = 1; i <= b->report->sites.count + 1; i++)
+		first[i] += first[i - 1];
+	/* Each start moves to its row's end, the start of the next. */
+	for (size_t stack = 0; stack < stacks; stack++)
+		if (b->site_of_stack[stack])
+			order[first[b->site_of_stack[stack]]++] = (uint32_t)stack;
+}
+
 static void correlate(struct builder *b, const double *memory_bytes, size_t ticks)
 {
 	size_t sites = b->report->sites.count;
 	double change = ticks ? memory_bytes[ticks - 1] - memory_bytes[0] : 0;
 	double *curve = tap_alloc((ticks + 1) * sizeof(*curve));
+	size_t *first = tap_alloc((sites + 2) * sizeof(*first));
+	uint32_t *order = tap_alloc((tap_stacks_count(b->rec->stacks) + 1) * sizeof(*order));
 
+	group_stacks(b, first, order);
 	for (size_t i = 0; i < sites; i++) {
 		struct tap_trace_site *site = &b->report->sites.items[i];
 
 		memset(curve, 0, ticks * sizeof(*curve));
-		for (uint32_t stack = 0; stack < tap_stacks_count(b->rec->stacks); stack++)
-			if (b->site_of_stack[stack] == i + 1)
-				tap_ledger_add_curve(b->rec->ledger, stack, curve, ticks);
+		for (size_t at = first[i]; at < first[i + 1]; at++)
+			tap_ledger_add_curve(b->rec->ledger, order[at], curve, ticks);
 		site->rss_correlation = tap_correlation(curve, memory_bytes, ticks);
 		site->rss_share = change > 0 ? fmax(0, fmin(1, (double)site->growth_bytes / change))
 					     : NAN;
 	}
+	free(order);
+	free(first);
 	free(curve);
 }
 
@@ -287,6 +308,9 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	struct tap_growth_cell *growth = tap_alloc((cells + 1) * sizeof(*growth));
 	int64_t *replaced;
 
+	/* What changed since the last tick came by. */
+	if (ticks)
+		tap_ledger_tick(rec->ledger, (uint32_t)ticks - 1);
 	b.site_of_stack =
 		tap_alloc((tap_stacks_count(rec->stacks) + 1) * sizeof(*b.site_of_stack));
 	collect(&b, growth);

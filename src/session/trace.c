@@ -73,6 +73,12 @@ static struct tap_error *join_tracer(struct recorder *rec)
 	return err;
 }
 
+/* The start may be moved on by the tracer meanwhile. */
+static double seconds_between(uint64_t start_ns, uint64_t end_ns)
+{
+	return (double)(int64_t)(end_ns - start_ns) / NS_PER_S;
+}
+
 static void take_sample(struct clockwork *clockwork)
 {
 	struct recorder *rec = &clockwork->rec;
@@ -94,7 +100,7 @@ static void take_sample(struct clockwork *clockwork)
 	kick(rec);
 	if (clockwork->options->on_tick)
 		clockwork->options->on_tick(clockwork->options->context,
-			(double)(sample->at_ns - atomic_load(&rec->start_ns)) / NS_PER_S,
+			seconds_between(atomic_load(&rec->start_ns), sample->at_ns),
 			atomic_load(&rec->calls), sample->net_bytes, usage.rss_bytes);
 }
 
@@ -136,7 +142,7 @@ static bool is_over(struct clockwork *clockwork)
 	if (tap_stop_requested())
 		recorder_end(rec, TAP_ENDED_SIGNAL);
 	else if (duration_s > 0 &&
-		(double)(tap_clock_ns() - atomic_load(&rec->start_ns)) >= duration_s * NS_PER_S)
+		seconds_between(atomic_load(&rec->start_ns), tap_clock_ns()) >= duration_s)
 		recorder_end(rec, TAP_ENDED_DURATION);
 	return atomic_load(&rec->end_wanted) || atomic_load(&rec->done);
 }
