@@ -55,7 +55,7 @@ def test_the_leaking_line(interpreter, tmp_path):
 
     answer = answers["leak"]
     blocks, size = truth["leak"]
-    assert blocks > 1800, "the script leaked only %d times; was it slowed down?" % blocks
+    assert blocks > 500, "the script leaked only %d times; was it slowed down?" % blocks
     site = answer["sites"][0]
     assert os.path.abspath(site["file"]) == scripts["leak"], site
     assert site["line"] == leak_line(LEAK) and site["language"] == "python", site
@@ -69,7 +69,7 @@ def test_the_leaking_line(interpreter, tmp_path):
 
     healthy = answers["deque"]
     assert healthy["verdict"]["state"] != "leak", healthy["verdict"]
-    assert healthy["totals"]["allocated_blocks"] > 1800, healthy["totals"]
+    assert healthy["totals"]["allocated_blocks"] > 500, healthy["totals"]
     site = site_at(healthy, scripts["deque"], leak_line("healthy_deque.py"))
     assert site is None or site["growth_bytes"] < 0.05 * answer["sites"][0]["growth_bytes"], site
 
