@@ -226,7 +226,8 @@ const struct tap_command tap_command_trace = {
 		"else to standard error.\n"
 		"\n"
 		"Breakpoints are in the process meanwhile: heaptap ended by SIGKILL leaves them\n"
-		"there and the process ends at the next one. Any other signal puts all back.",
+		"there, and the process ends at the next one. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT\n"
+		"put all back.",
 	.options = options,
 	.values_size = sizeof(struct values),
 	.defaults = &defaults,
