@@ -7,6 +7,9 @@
 #include "heaptap/proc/root.h"
 #include "session/recorder.h"
 
+/* One window of which most was taken ends it; of one in which more than half
+ * was, the next tells whether that was a burst: a program that was kept
+ * waiting makes up for it. */
 #define WINDOW_NS UINT64_C(500000000)
 /* Bound of what two switches between tasks are believed to cost: on one core
  * 4 to 8 us, between two up to 80. */
@@ -47,11 +50,14 @@ void brake_end(struct recorder *rec)
 
 bool brake_is_due(struct recorder *rec)
 {
-	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns;
+	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns, stopped_ns;
+	bool was_slowed = rec->window.slowed;
 
 	if (window_ns < WINDOW_NS)
 		return false;
-	return close_window(rec) * 2 > window_ns;
+	stopped_ns = close_window(rec);
+	rec->window.slowed = stopped_ns * 2 > window_ns;
+	return rec->window.slowed && (was_slowed || stopped_ns * 4 > window_ns * 3);
 }
 
 static int last_core(pid_t pid, pid_t tid)

@@ -213,7 +213,7 @@ static void check_brake(struct recorder *rec)
 	if (rec->options->exact || !brake_is_due(rec))
 		return;
 	end_early(rec, TAP_ENDED_BRAKE,
-		tap_strdup("stops took more than half of the program's time for 500 ms; --exact "
+		tap_strdup("stops took more than half of the program's time for a second; --exact "
 			   "records all the same"));
 }
 

@@ -105,6 +105,7 @@ struct recorder {
 	uint64_t lost_calls; /* that returned into code which is not followed */
 	struct { /* the brake's window */
 		uint64_t since_ns, stops, stopped_ns;
+		bool slowed; /* the last one: more than half of it was taken */
 	} window;
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
@@ -174,8 +175,9 @@ bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32
 	uint64_t *usable_ret);
 uint32_t block_class_of_mapping(uint64_t size_bytes);
 
-/* brake.c: true where stops took more than half of the target's time for as
- * long as the window is; held_ns is kept on the way. */
+/* brake.c: true where stops took more than half of the target's time for two
+ * windows of 500 ms, or three quarters for one; held_ns is kept on the way. By
+ * the tracer. */
 void brake_begin(struct recorder *rec);
 bool brake_is_due(struct recorder *rec);
 void brake_end(struct recorder *rec);
