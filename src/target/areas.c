@@ -269,19 +269,37 @@ struct tap_error *area_unmap_all(struct tap_target *target)
 {
 	struct tap_error *err = NULL;
 
-	while (target->areas.count && !err) {
-		const struct area *area = &target->areas.items[target->areas.count - 1];
+	for (size_t i = 0; i < target->areas.count && !err; i++) {
+		const struct area *area = &target->areas.items[i];
 		int64_t result = 0;
 
 		err = remote_call_anywhere(target, SYS_munmap,
 			(uint64_t[]){area->start, area->size_bytes, 0, 0, 0, 0}, &result);
 		if (!err && result)
 			err = tap_error_errno((int)-result, "munmap");
-		if (!err)
-			target->areas.count--;
 	}
-	return tap_error_wrap(err, "%llu KiB of heaptap's code stay mapped in process %d, unused",
-		(unsigned long long)(target->areas.count * AREA_BYTES / 1024), target->pid);
+	return tap_error_wrap(err, "heaptap's code stays mapped in process %d, unused",
+		target->pid);
+}
+
+/* A copy of the memory may be from before the area came, or after it went, and
+ * then something else may lie there; or from before its head was written. */
+static bool is_ours(pid_t tid, struct tap_memory *memory, const struct area *area)
+{
+	static const struct area_head nothing;
+	struct area_head head;
+	struct tap_maps maps = {0};
+	_cleanup_error_ struct tap_error *err = tap_maps_read(tid, &maps);
+	const struct tap_mapping *mapping = err ? NULL : tap_maps_find(&maps, area->start);
+	bool ours = mapping && mapping->start == area->start &&
+		mapping->end == area->start + area->size_bytes && mapping->executable &&
+		!mapping->writable && !mapping->inode;
+
+	tap_maps_deinit(&maps);
+	if (!ours || !tap_memory_try_read(memory, area->start, &head, sizeof(head)))
+		return false;
+	return !memcmp(&head, &nothing, sizeof(head)) ||
+		(!memcmp(head.magic, AREA_MAGIC, sizeof(head.magic)) && head.owner_pid == getpid());
 }
 
 struct tap_error *area_unmap_in_child(
@@ -298,6 +316,8 @@ struct tap_error *area_unmap_in_child(
 		const struct area *area = &target->areas.items[i];
 		int64_t result;
 
+		if (!is_ours(tid, memory, area))
+			continue;
 		err = remote_call(target, tid, memory, &regs, SYS_munmap,
 			(uint64_t[]){area->start, area->size_bytes, 0, 0, 0, 0}, &result);
 	}

@@ -16,6 +16,7 @@
 #include "target/ptrace.h"
 
 #define SEIZE_ROUNDS 100
+#define SETTLE_ROUNDS 20
 #define EXEC_BOUND_NS UINT64_C(10000000000)
 
 /* Breaks the tracer's wait; nothing else is done with it. */
@@ -87,12 +88,14 @@ void target_destroy(struct tap_target *target)
 	free(target);
 }
 
-/* A thread that a seized one has just made is ours already. */
+/* A thread that a seized one has just made is ours already; one that has ended
+ * is nobody's. */
 static bool is_ours(pid_t tid)
 {
 	struct tap_process process = {0};
 	_cleanup_error_ struct tap_error *err = tap_process_read(tid, &process);
-	bool ours = !err && process.tracer == gettid();
+	bool ours = !err && (process.tracer == gettid() || process.state == 'Z' ||
+				    process.state == 'X');
 
 	tap_process_deinit(&process);
 	return ours || err;
@@ -132,17 +135,50 @@ static void let_all_go(struct tap_target *target)
 		pt_detach((pid_t)slot->key, 0);
 }
 
+static struct tap_error *seize_all(struct tap_target *target)
+{
+	struct tap_error *err = NULL;
+	size_t fresh = 1;
+
+	/* Until a look at the list of threads shows no new one. */
+	for (int round = 0; !err && fresh && round < SEIZE_ROUNDS; round++)
+		err = seize_new(target, &fresh);
+	if (!err && fresh)
+		err = tap_error_new(TAP_ERR_TIMEOUT,
+			"process %d makes threads faster than they can be attached to",
+			target->pid);
+	children_adopt_earlier(target);
+	return err;
+}
+
+/* A thread or process whose making began before its maker was seized is not
+ * seized with it. So whoever runs stops once: what was under way is there to
+ * be seen then, and what begins later is told of. */
+static struct tap_error *seize_and_settle(struct tap_target *target)
+{
+	struct tap_error *err = seize_all(target);
+	size_t before = 0;
+
+	for (int round = 0; !err && target->tracees.count != before && round < SETTLE_ROUNDS;
+		round++) {
+		err = rendezvous(target);
+		before = target->tracees.count;
+		if (!err)
+			err = seize_all(target);
+	}
+	rendezvous_end(target);
+	return err;
+}
+
 struct tap_error *tap_target_attach(const struct tap_process *process, struct tap_target **ret)
 {
 	struct tap_target *target = create(process->pid);
-	size_t fresh = 1;
 	struct tap_error *err;
 
 	tap_process_copy(process, &target->process);
 	err = tap_memory_open(process->pid, true, &target->memory);
-	/* Until a look at the list of threads shows no new one. */
-	for (int round = 0; !err && fresh && round < SEIZE_ROUNDS; round++)
-		err = seize_new(target, &fresh);
+	if (!err)
+		err = seize_and_settle(target);
 	if (!err && (!target->tracees.count || !tap_process_is_same(process)))
 		err = tap_error_new(TAP_ERR_GONE, "process %d has ended", process->pid);
 	if (err) {

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <limits.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "heaptap/base/clock.h"
+#include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
 #include "heaptap/proc/root.h"
 #include "target/internal.h"
@@ -27,6 +30,57 @@ static bool shares_memory(pid_t parent, pid_t child, int event)
 	long result = syscall(SYS_kcmp, parent, child, KCMP_VM, 0, 0);
 
 	return result < 0 ? event == PTRACE_EVENT_VFORK : result == 0;
+}
+
+/* A child of one of our threads that shares the memory and was there before
+ * us: it would run into breakpoints with nobody to see to it. */
+static void seize_sharing(struct tap_target *target, struct tracee *parent, pid_t tid)
+{
+	if (tracee_find(target, tid) || !shares_memory(parent->public.tid, tid, 0))
+		return;
+	if (pt_seize(tid, TRACE_OPTIONS))
+		return;
+	tracee_add(target, tid, TRACEE_RUNNING)->foreign = true;
+	/* If it is a vfork's; it says nothing else of any other. */
+	parent->vfork_child = tid;
+}
+
+/* Needs CONFIG_PROC_CHILDREN; without it such children are not known. */
+static void adopt_of(struct tap_target *target, struct tracee *parent)
+{
+	_cleanup_free_ char *text = NULL;
+	char name[48], *at;
+	long tid;
+
+	snprintf(name, sizeof(name), "task/%d/children", parent->public.tid);
+	tap_error_free(tap_proc_read(parent->public.tid, name, &text, NULL));
+	for (at = text; at && (tid = strtol(at, &at, 10)) > 0 && tid <= INT_MAX;)
+		seize_sharing(target, parent, (pid_t)tid);
+}
+
+void children_adopt_earlier(struct tap_target *target)
+{
+	struct tap_map_slot *slot;
+	struct tap_map seen = {0};
+
+	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
+		struct tracee *tracee = (struct tracee *)slot->value;
+		size_t before = target->tracees.count;
+
+		if (tap_map_find(&seen, slot->key))
+			continue;
+		tap_map_put(&seen, slot->key, NULL);
+		adopt_of(target, tracee);
+		if (target->tracees.count != before)
+			i = 0; /* they may have children of their own */
+	}
+	tap_map_deinit(&seen);
+}
+
+bool children_made_by(int64_t number)
+{
+	return number == SYS_clone || number == SYS_clone3 || number == SYS_fork ||
+		number == SYS_vfork;
 }
 
 static bool take_orphan(struct tap_target *target, pid_t tid, int *status_ret)
@@ -93,6 +147,8 @@ bool children_adopt(
 		child->keeps_area = !clean(target, tid);
 	child->copied = copied;
 	child->foreign = !thread && !copied;
+	if (event == PTRACE_EVENT_VFORK)
+		parent->vfork_child = tid;
 	if (!take_orphan(target, tid, &status))
 		return false;
 	child->stopped_ns = tap_clock_ns();

@@ -53,8 +53,8 @@ static bool on_exec(struct tap_target *target, struct tracee *tracee, struct tap
 	}
 	/* All other threads are gone; whoever did it has the leader's number
 	 * and nothing of what the leader was about. */
-	tracee->public.regs_changed = tracee->group_stopped = tracee->vforking = false;
-	tracee->signal = 0;
+	tracee->public.regs_changed = tracee->group_stopped = false;
+	tracee->signal = tracee->vfork_child = 0;
 	tracee->again_addr = 0;
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *other = (struct tracee *)slot->value;
@@ -206,7 +206,8 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 
 	*ret = (struct tap_event){0};
 	target->stats.stops++;
-	tracee->interrupted = tracee->vforking = false;
+	tracee->interrupted = false;
+	tracee->vfork_child = 0;
 	if (tracee->copied) {
 		if (WIFSTOPPED(status))
 			children_let_go(target, tracee);
@@ -222,7 +223,6 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 		tracee->state = TRACEE_STOPPED;
 		event = children_adopt(target, tracee, status >> 16, ret);
 		tracee_continue(target, tracee, 0);
-		tracee->vforking = status >> 16 == PTRACE_EVENT_VFORK;
 		return event;
 	case PTRACE_EVENT_VFORK_DONE:
 		tracee->state = TRACEE_STOPPED;

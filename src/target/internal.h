@@ -25,10 +25,11 @@ struct tracee {
 	bool foreign;             /* another process that shares the memory (vfork) */
 	bool copied;              /* a forked child: let go at its first stop */
 	bool keeps_area;          /* a forked child that may need our code */
+	bool held;                /* stopped by rendezvous() */
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
 	bool was_group_stopped;   /* its call ends with EINTR, as without a tracer */
-	bool vforking;            /* waits for its child's exec or exit: no stop reaches it */
+	pid_t vfork_child;        /* as long as that is a tracee, no stop reaches this one */
 	int signal;               /* to be delivered when it goes on from the present stop */
 	uint64_t stopped_ns;      /* when the present stop was noticed */
 	uint64_t continued_ns;    /* when it was last let go */
@@ -124,8 +125,17 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret);
 /* An EINTR that only our stop caused: public.regs make the call again. */
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
+/* Waits for its child's exec or exit. */
+bool tracee_is_vforking(struct tap_target *target, const struct tracee *tracee);
 /* /proc/TID is there for every thread: for those of other processes, too. */
 struct tap_error *tracee_read(const struct tracee *tracee, struct tap_task *ret);
+
+/* rendezvous.c: every thread that runs is brought to a stop, and held. What is
+ * blocked in a system call other than fork is left alone. The error names one
+ * that neither stopped nor sleeps there. */
+struct tap_error *rendezvous(struct tap_target *target);
+/* Those that it stopped go on. */
+void rendezvous_end(struct tap_target *target);
 
 /* events.c: deals with one stop; true where an event came of it. */
 bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
@@ -138,6 +148,10 @@ bool event_rewind(struct tap_target *target, struct tracee *tracee);
  * or VFORK told of; true where an event came of it. */
 bool children_adopt(
 	struct tap_target *target, struct tracee *parent, int event, struct tap_event *ret);
+/* Once all threads are seized: processes that share the memory already. */
+void children_adopt_earlier(struct tap_target *target);
+/* Is this the number of a system call that makes threads or processes? */
+bool children_made_by(int64_t number);
 void children_handle_orphan(struct tap_target *target, pid_t tid, int status);
 /* The first stop of a tracee that is `copied`. */
 void children_let_go(struct tap_target *target, struct tracee *tracee);
@@ -168,6 +182,7 @@ bool area_holds(const struct tap_target *target, uint64_t addr);
 uint64_t area_find_copy(struct tap_target *target, pid_t pid, struct tap_memory *memory);
 /* Where a thread with its PC in an area is to go on instead; 0: nowhere. */
 uint64_t area_way_out(const struct tap_target *target, uint64_t pc);
+/* They are remembered: a child may have them still. */
 struct tap_error *area_unmap_all(struct tap_target *target);
 struct tap_error *area_unmap_in_child(struct tap_target *target, pid_t tid,
 	struct tap_memory *memory);

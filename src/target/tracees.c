@@ -54,15 +54,22 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 		pt_set_regs(tracee->public.tid, &tracee->public.regs);
 		tracee->public.regs_changed = false;
 	}
+	/* A program's first stop, before its first instruction, took it no time. */
 	if (tracee->state == TRACEE_STOPPED) {
 		tracee->continued_ns = tap_clock_ns();
-		target->stats.stopped_ns += tracee->continued_ns - tracee->stopped_ns;
+		if (tracee->stopped_ns)
+			target->stats.stopped_ns += tracee->continued_ns - tracee->stopped_ns;
 	}
 	tracee->state = TRACEE_RUNNING;
 	/* Out of a group stop it would run on: it is to stop again at once. */
 	if (tracee->group_stopped && !tracee->interrupted)
 		tracee->interrupted = pt_interrupt(tracee->public.tid) == 0;
 	pt_continue(tracee->public.tid, signal);
+}
+
+bool tracee_is_vforking(struct tap_target *target, const struct tracee *tracee)
+{
+	return tracee->vfork_child && tracee_find(target, tracee->vfork_child);
 }
 
 struct tap_error *tracee_read(const struct tracee *tracee, struct tap_task *ret)
@@ -128,8 +135,11 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 			tracee->group_stopped = WSTOPSIG(status) != SIGTRAP;
 			return load_regs(tracee);
 		}
-		if (!event_dispatch(target, tracee, status, &event))
+		if (!event_dispatch(target, tracee, status, &event)) {
+			if (tracee_is_vforking(target, tracee))
+				return 0;
 			continue;
+		}
 		if (event.kind != TAP_EVENT_BREAKPOINT) {
 			tap_vector_push(&target->queue, event);
 			if (event.tracee == &tracee->public)
@@ -148,8 +158,8 @@ static int disturbance(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_task_syscall call = {0};
 
-	if (tracee->foreign || tracee->copied || tracee->vforking || tracee->signal ||
-		tracee->state == TRACEE_NEW)
+	if (tracee->foreign || tracee->copied || tracee->signal ||
+		tracee->state == TRACEE_NEW || tracee_is_vforking(target, tracee))
 		return -1;
 	if (tracee->state == TRACEE_STOPPED)
 		return 0;

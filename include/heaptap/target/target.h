@@ -6,8 +6,8 @@
  * A process under ptrace. All calls come from one thread, the tracer: ptrace
  * knows no other owner.
  *
- * Attaching seizes every thread and stops none. Detaching stops only threads
- * that run; those that are blocked in a system call are released untouched
+ * Attaching seizes every thread and stops, once, those that run. Detaching
+ * does the same; those that are blocked in a system call are released untouched
  * when the tracer thread ends (the kernel unlinks what a tracer that exits
  * still holds), so that not one of their calls returns early. The tracer
  * thread must therefore end soon after tap_target_release().
