@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 install_packages build
 command -v python3 >/dev/null || $as_root apt-get install -qq -y python3-minimal >/dev/null
 if [ ! -f build/build.ninja ]; then
-	meson setup build -Dtests=false >/dev/null
+	quiet meson setup build -Dtests=false
 fi
 ninja -C build heaptap
 

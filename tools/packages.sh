@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 #
 # The Debian packages that heaptap needs, in one place; sourced by the scripts
-# beside it. install_packages GROUP... installs what is missing.
+# beside it, which share quiet and as_root as well. install_packages GROUP... installs what is missing.
 
 build_packages="
 	gcc g++ libc6-dev meson ninja-build pkg-config
@@ -15,6 +15,17 @@ test_packages="
 	binutils gdb strace util-linux procps debootstrap nginx-light redis-server
 "
 lint_packages="clang clang-format mandoc shellcheck"
+
+# Runs a command and shows what it said only where it failed.
+quiet() {
+	local log status=0
+
+	log=$(mktemp)
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	[ $status = 0 ] || cat "$log" >&2
+	rm -f "$log"
+	return $status
+}
 
 if [ "$(id -u)" = 0 ]; then
 	as_root=

@@ -19,9 +19,9 @@ cd "$(dirname "$0")/.."
 install_packages build test
 
 if [ -f build/build.ninja ]; then
-	meson configure build -Dtests=true
+	quiet meson configure build -Dtests=true
 else
-	meson setup build >/dev/null
+	quiet meson setup build
 fi
 ninja -C build
 
