@@ -6,7 +6,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "heaptap/base/log.h"
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
 #include "heaptap/proc/maps.h"
 #include "heaptap/proc/process.h"
 #include "target/internal.h"
@@ -217,10 +218,11 @@ static bool is_stub(const struct tap_target *target, uint64_t word)
 static uint64_t find_copy(
 	struct tap_target *target, struct tap_memory *memory, uint64_t start, uint64_t end)
 {
-	static __thread uint64_t words[SEARCH_PIECE_BYTES / sizeof(uint64_t)];
+	_cleanup_free_ uint64_t *words = tap_alloc(SEARCH_PIECE_BYTES);
 
-	for (uint64_t at = start; at < end; at += sizeof(words)) {
-		size_t wanted = end - at < sizeof(words) ? (size_t)(end - at) : sizeof(words);
+	for (uint64_t at = start; at < end; at += SEARCH_PIECE_BYTES) {
+		size_t wanted = end - at < SEARCH_PIECE_BYTES ? (size_t)(end - at) :
+								SEARCH_PIECE_BYTES;
 		size_t got = tap_memory_read_some(memory, at, words, wanted);
 
 		for (size_t i = 0; i < got / sizeof(*words); i++)

@@ -92,9 +92,11 @@ static bool on_event_stop(
 		pt_listen(tracee->public.tid);
 		return false;
 	}
-	if (!tracee->was_group_stopped &&
-		!pt_get_regs(tracee->public.tid, &tracee->public.regs))
-		tracee_restart_call(target, tracee);
+	if (!pt_get_regs(tracee->public.tid, &tracee->public.regs)) {
+		tap_restart_note_origin(&tracee->public.regs, &tracee->origin);
+		if (!tracee->was_group_stopped)
+			tracee_restart_call(target, tracee);
+	}
 	tracee_continue(target, tracee, 0);
 	return false;
 }

@@ -34,6 +34,8 @@ struct tracee {
 	uint64_t stopped_ns;      /* when the present stop was noticed */
 	uint64_t continued_ns;    /* when it was last let go */
 	struct tap_restart_memo restarted;
+	/* The same of calls that the kernel makes again by restart_syscall. */
+	struct tap_restart_origin origin;
 	/* The call that it was blocked in before we stopped it, and since when. */
 	uint64_t blocked_pc;
 	uint64_t blocked_since_ns;

@@ -201,6 +201,8 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
 	int64_t *result_ret)
 {
+	static const struct tap_restart_origin unknown;
+	const struct tracee *tracee = tracee_find(target, tid);
 	struct tap_regs regs = *stopped, resume = *stopped, undo = *stopped;
 	uint64_t mask, at = 0;
 	struct tap_error *err;
@@ -216,7 +218,7 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 	/* The registers will not be as the kernel left them: it cannot restart
 	 * an interrupted call by itself. */
 	tap_restart_kernel_by_hand(&resume);
-	tap_restart_afresh(&undo);
+	tap_restart_afresh(&undo, tracee ? &tracee->origin : &unknown);
 	err = lay_frame(target, tid, memory, &undo, mask, &at);
 	if (err)
 		return err;

@@ -155,11 +155,27 @@ bool tap_restart_kernel_by_hand(struct tap_regs *regs)
 	}
 }
 
-bool tap_restart_afresh(struct tap_regs *regs)
+void tap_restart_note_origin(const struct tap_regs *regs, struct tap_restart_origin *origin)
 {
-	if ((int64_t)regs->orig_rax < 0 || -(int64_t)regs->rax != KERNEL_RESTART_RESTARTBLOCK)
+	if (-(int64_t)regs->rax == KERNEL_RESTART_RESTARTBLOCK &&
+		regs->orig_rax != SYS_restart_syscall)
+		*origin = (struct tap_restart_origin){regs->rip, regs->orig_rax};
+}
+
+bool tap_restart_afresh(struct tap_regs *regs, const struct tap_restart_origin *origin)
+{
+	uint64_t number = regs->orig_rax;
+
+	if (regs->rip == origin->pc - SYSCALL_INSN_BYTES && regs->rax == SYS_restart_syscall) {
+		/* About to be made again, and stopped before that. */
+		regs->rax = origin->number;
+		return true;
+	}
+	if ((int64_t)number < 0 || -(int64_t)regs->rax != KERNEL_RESTART_RESTARTBLOCK)
 		return tap_restart_kernel_by_hand(regs);
-	call_again(regs, regs->orig_rax);
+	if (number == SYS_restart_syscall && origin->pc == regs->rip)
+		number = origin->number;
+	call_again(regs, number);
 	return true;
 }
 

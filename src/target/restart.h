@@ -37,10 +37,19 @@ enum tap_restart_kind tap_restart_kind(pid_t pid, const struct tap_task_syscall 
  * True: regs were changed. */
 bool tap_restart_kernel_by_hand(struct tap_regs *regs);
 
-/* The same for registers that are taken up behind a signal return, where the
- * kernel has forgotten how to go on with a call that it counts the time of:
- * it begins afresh. */
-bool tap_restart_afresh(struct tap_regs *regs);
+/* What a thread's restart_syscall stands for, where it was seen to begin. */
+struct tap_restart_origin {
+	uint64_t pc;
+	uint64_t number;
+};
+
+/* Takes a note of a stop inside a call that the kernel counts the time of. */
+void tap_restart_note_origin(const struct tap_regs *regs, struct tap_restart_origin *origin);
+
+/* As tap_restart_kernel_by_hand(), for registers that are taken up behind a
+ * signal return, where the kernel has forgotten how to go on with a call that
+ * it counts the time of: it begins afresh. */
+bool tap_restart_afresh(struct tap_regs *regs, const struct tap_restart_origin *origin);
 
 /* A call that was made again by hand, in case it is interrupted once more.
  * Zero-initialised it is none. One for each thread. */

@@ -103,9 +103,13 @@ void tracee_restart_call(struct tap_target *target, struct tracee *tracee)
 /* Those of one that is being dealt with may have been changed already. */
 static int load_regs(struct tracee *tracee)
 {
-	if (tracee->public.regs_changed)
-		return 1;
-	return pt_get_regs(tracee->public.tid, &tracee->public.regs) ?: 1;
+	int err = 0;
+
+	if (!tracee->public.regs_changed)
+		err = pt_get_regs(tracee->public.tid, &tracee->public.regs);
+	if (!err)
+		tap_restart_note_origin(&tracee->public.regs, &tracee->origin);
+	return err ? err : 1;
 }
 
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns)

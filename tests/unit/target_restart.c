@@ -56,13 +56,15 @@ static void test_what_the_kernel_would_restart(void **state)
 		{-1, -512, -1, -1}, /* not in a system call: a register's value */
 	};
 
+	static const struct tap_restart_origin unknown;
+
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct tap_regs regs = stopped(cases[i].number, cases[i].result), before = regs;
 		struct tap_regs afresh = regs;
 
 		assert_int_equal(tap_restart_kernel_by_hand(&regs), cases[i].again >= 0);
-		assert_int_equal(tap_restart_afresh(&afresh), cases[i].afresh >= 0);
+		assert_int_equal(tap_restart_afresh(&afresh, &unknown), cases[i].afresh >= 0);
 		if (cases[i].again < 0) {
 			assert_memory_equal(&regs, &before, sizeof(regs));
 			assert_memory_equal(&afresh, &before, sizeof(regs));
@@ -71,6 +73,28 @@ static void test_what_the_kernel_would_restart(void **state)
 		assert_again(&regs, cases[i].again);
 		assert_again(&afresh, cases[i].afresh);
 	}
+}
+
+static void test_what_restart_syscall_stands_for(void **state)
+{
+	struct tap_restart_origin origin = {0};
+	struct tap_regs first = stopped(SYS_poll, -516);
+	struct tap_regs second = stopped(SYS_restart_syscall, -516);
+	struct tap_regs elsewhere = stopped(SYS_restart_syscall, -516);
+
+	(void)state;
+	tap_restart_note_origin(&first, &origin);
+	tap_restart_note_origin(&second, &origin);
+	assert_true(tap_restart_afresh(&second, &origin));
+	assert_again(&second, SYS_poll);
+	/* Stopped once more before it was made. */
+	assert_true(tap_restart_kernel_by_hand(&first));
+	assert_again(&first, SYS_restart_syscall);
+	assert_true(tap_restart_afresh(&first, &origin));
+	assert_again(&first, SYS_poll);
+	elsewhere.rip += 100;
+	assert_true(tap_restart_afresh(&elsewhere, &origin));
+	assert_int_equal(elsewhere.rax, SYS_restart_syscall);
 }
 
 static void test_which_are_made_again(void **state)
@@ -234,6 +258,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_the_kernel_would_restart),
+		cmocka_unit_test(test_what_restart_syscall_stands_for),
 		cmocka_unit_test(test_which_are_made_again),
 		cmocka_unit_test(test_milliseconds),
 		cmocka_unit_test(test_many_short_interruptions_end),
