@@ -16,7 +16,7 @@ complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -l j
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -s o -l output -r -F -d 'Write the answer to a file'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -l color -x -a 'auto always never' -d 'Colour the text'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -s q -l quiet -d 'No progress and no warnings'
-complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -s v -l verbose -d 'Say what is done'
+complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -s v -l verbose -d 'Also say what could not be seen'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -l limit -x -d 'Rows of a ranking'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -l debug-dir -r -F -d 'Look for debug files there too'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info" -s h -l help -d 'Show the help of the command'

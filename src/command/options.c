@@ -16,7 +16,7 @@ const struct tap_option tap_common_options[] = {
 	{"color", 0, "auto|always|never", TAP_OPTION_CHOICE, COMMON(color),
 		"Colour the text: auto, always or never (default: auto)"},
 	{"quiet", 'q', NULL, TAP_OPTION_FLAG, COMMON(quiet), "No progress and no warnings"},
-	{"verbose", 'v', NULL, TAP_OPTION_FLAG, COMMON(verbose), "Say what is done"},
+	{"verbose", 'v', NULL, TAP_OPTION_FLAG, COMMON(verbose), "Also say what could not be seen, and why"},
 	{"limit", 0, "N", TAP_OPTION_NUMBER, COMMON(limit), "Rows of a ranking (default: 10)"},
 	{"debug-dir", 0, "DIR", TAP_OPTION_TEXT, COMMON(debug_dir),
 		"Look for separate debug files below DIR too"},
