@@ -11,6 +11,7 @@
 #include "target/ptrace.h"
 #include "target/restart.h"
 
+#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 #define PICK_BOUND_NS UINT64_C(20000000)
 
 struct tracee *tracee_find(struct tap_target *target, pid_t tid)
@@ -112,8 +113,24 @@ static int load_regs(struct tracee *tracee)
 	return err ? err : 1;
 }
 
+/* An interrupt is reported before a signal that is due (kernel/signal.c,
+ * get_signal): a thread can stand behind a breakpoint of ours whose SIGTRAP is
+ * still to come. It is let go for that; without a tracer it would be killed. */
+static bool has_hit_to_come(struct tap_target *target, struct tracee *tracee)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	if (!tap_map_find(&target->breakpoints, tracee->public.regs.rip - 1))
+		return false;
+	err = tracee_read(tracee, &task);
+	return !err && (task.sig_pending & SIGTRAP_BIT);
+}
+
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns)
 {
+	bool due = false;
+
 	if (tracee->state == TRACEE_STOPPED)
 		return load_regs(tracee);
 	for (;;) {
@@ -122,7 +139,7 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 
 		/* Any trap swallows an interrupt that is under way
 		 * (kernel/signal.c, ptrace_stop): it is asked for again. */
-		if (!tracee->interrupted) {
+		if (!tracee->interrupted && !due) {
 			got = pt_interrupt(tracee->public.tid);
 			if (got < 0)
 				return got;
@@ -137,8 +154,15 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 			tracee->state != TRACEE_NEW) {
 			tracee->state = TRACEE_STOPPED;
 			tracee->group_stopped = WSTOPSIG(status) != SIGTRAP;
-			return load_regs(tracee);
+			got = load_regs(tracee);
+			due = got == 1 && has_hit_to_come(target, tracee);
+			if (!due)
+				return got;
+			tracee->state = TRACEE_RUNNING;
+			pt_continue(tracee->public.tid, 0);
+			continue;
 		}
+		due = false;
 		if (!event_dispatch(target, tracee, status, &event)) {
 			if (tracee_is_vforking(target, tracee))
 				return 0;
