@@ -78,29 +78,40 @@ static bool call_target(struct tap_cursor *cursor, uint64_t ra, uint64_t *ret)
 	return true;
 }
 
+/* jmp through a register or memory: ff /4. */
+static bool is_indirect_jump(const uint8_t *code)
+{
+	return code[0] == 0xff && ((code[1] >> 3) & 7) == 4;
+}
+
 /* Does the function at addr jump into [start, end)? A compiler ends it so
  * where it returns what another function returns, and splits cold parts off
- * so. Any bytes that look like the jump are taken. */
-static bool jumps_into(struct tap_cursor *cursor, uint64_t addr, uint64_t start, uint64_t end)
+ * so. Any bytes that look like the jump are taken. Where a function jumps
+ * through a table (an interpreter's loop) nobody knows. */
+static enum tap_call jumps_into(
+	struct tap_cursor *cursor, uint64_t addr, uint64_t start, uint64_t end)
 {
+	enum tap_call answer = TAP_CALL_OTHER;
 	uint8_t code[JUMPS_MAX_BYTES];
 	uint64_t first, last;
 	size_t size;
 
 	if (!tap_symbols_try_extent(cursor->symbols, addr, &first, &last))
-		return false;
+		return TAP_CALL_OTHER;
 	size = last - first < sizeof(code) ? (size_t)(last - first) : sizeof(code);
 	if (!tap_cursor_read_code(cursor, first, code, size))
-		return false;
+		return TAP_CALL_OTHER;
 	for (size_t i = 0; i + 5 <= size; i++) {
 		bool is_jump = code[i] == 0xe9 ||
 			(i && code[i - 1] == 0x0f && (code[i] & 0xf0) == 0x80);
 		uint64_t target = relative(first + i + 5, code + i + 1);
 
 		if (is_jump && target >= start && target < end)
-			return true;
+			return TAP_CALL_THIS;
+		if (is_indirect_jump(code + i))
+			answer = TAP_CALL_UNKNOWN;
 	}
-	return false;
+	return answer;
 }
 
 enum tap_call tap_cursor_call(struct tap_cursor *cursor, uint64_t ra, uint64_t pc)
@@ -110,7 +121,7 @@ enum tap_call tap_cursor_call(struct tap_cursor *cursor, uint64_t ra, uint64_t p
 	if (!tap_symbols_try_extent(cursor->symbols, pc, &start, &end) ||
 		!call_target(cursor, ra, &target))
 		return TAP_CALL_UNKNOWN;
-	if ((target >= start && target < end) || jumps_into(cursor, target, start, end))
+	if (target >= start && target < end)
 		return TAP_CALL_THIS;
-	return TAP_CALL_OTHER;
+	return jumps_into(cursor, target, start, end);
 }
