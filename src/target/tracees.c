@@ -13,6 +13,7 @@
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 #define PICK_BOUND_NS UINT64_C(20000000)
+#define PICK_PATIENT_BOUND_NS UINT64_C(500000000)
 
 struct tracee *tracee_find(struct tap_target *target, pid_t tid)
 {
@@ -240,7 +241,9 @@ static struct tracee *least_disturbed(struct tap_target *target, const struct ta
 	return best;
 }
 
-struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
+/* patient_until_ns: 0, and each is tried for a moment. */
+static struct tracee *pick(
+	struct tap_target *target, uint64_t patient_until_ns, bool *was_running_ret)
 {
 	struct tap_map tried = {0};
 	struct tracee *tracee;
@@ -252,7 +255,8 @@ struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
 		*was_running_ret = tracee->state != TRACEE_STOPPED;
 		if (*was_running_ret)
 			note_call(target, tracee);
-		if (tracee_stop(target, tracee, tap_clock_ns() + PICK_BOUND_NS) != 1)
+		if (tracee_stop(target, tracee,
+			    patient_until_ns ?: tap_clock_ns() + PICK_BOUND_NS) != 1)
 			continue;
 		if (!tracee->signal)
 			break;
@@ -260,5 +264,15 @@ struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
 		tracee_continue(target, tracee, 0);
 	}
 	tap_map_deinit(&tried);
+	return tracee;
+}
+
+struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
+{
+	struct tracee *tracee = pick(target, 0, was_running_ret);
+
+	/* Nobody at once: whoever stops first on a machine that is busy. */
+	if (!tracee)
+		tracee = pick(target, tap_clock_ns() + PICK_PATIENT_BOUND_NS, was_running_ret);
 	return tracee;
 }
