@@ -319,7 +319,8 @@ static void test_ignored_signals_do_not_end_a_call(void **state)
 		kill(pid, SIGWINCH);
 		nanosleep(&pause, NULL);
 	}
-	tracing_end(&t);
+	/* It ends now, and the tracer is told. */
+	tracing_wait_for_exit(&t);
 	assert_traced(&t);
 	assert_int_equal(tracing_child_end(&t), 0);
 	assert_int_equal(outcome->ret, 0);
