@@ -287,6 +287,14 @@ static void plant_start(struct recorder *rec)
 			&rec->start_hook, &breakpoint);
 }
 
+/* Only where it is in danger: it takes a stop. */
+static struct tap_error *keep_sigtrap(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *in_danger = arming_check_sigtrap(rec);
+
+	return in_danger ? tap_target_keep_sigtrap(rec->target) : NULL;
+}
+
 static struct tap_error *attach_to_pid(struct recorder *rec)
 {
 	struct tap_process process = {0};
@@ -298,6 +306,8 @@ static struct tap_error *attach_to_pid(struct recorder *rec)
 		err = arming_check_sigtrap(rec);
 	if (!err)
 		err = tap_target_attach(&process, &rec->target);
+	if (!err && rec->options->unsafe)
+		err = keep_sigtrap(rec);
 	if (err && err->code == TAP_ERR_PERMISSION) {
 		int errnum = err->errnum;
 

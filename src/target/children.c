@@ -143,6 +143,7 @@ bool children_adopt(
 	thread = is_thread(target, tid);
 	copied = !thread && !shares_memory(parent->public.tid, tid, event);
 	child = tracee_add(target, tid, TRACEE_NEW);
+	child->blocks_sigtrap = parent->blocks_sigtrap;
 	if (copied)
 		child->keeps_area = !clean(target, tid);
 	child->copied = copied;

@@ -116,6 +116,7 @@ bool event_rewind(struct tap_target *target, struct tracee *tracee)
 		return false;
 	regs->rip--;
 	tracee->public.regs_changed = true;
+	sigtrap_put_back(target, tracee);
 	return true;
 }
 
@@ -242,6 +243,10 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 	}
 	if (WSTOPSIG(status) == SIGTRAP && event_rewind(target, tracee))
 		return on_breakpoint(target, tracee, ret);
+	if (WSTOPSIG(status) == SIGTRAP && sigtrap_is_ignored(target)) {
+		tracee_continue(target, tracee, 0);
+		return false;
+	}
 	return on_signal(target, tracee, WSTOPSIG(status), ret);
 }
 

@@ -26,6 +26,7 @@ struct tracee {
 	bool copied;              /* a forked child: let go at its first stop */
 	bool keeps_area;          /* a forked child that may need our code */
 	bool held;                /* stopped by rendezvous() */
+	bool blocks_sigtrap;      /* by its own choice: see sigtrap.c */
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
 	bool was_group_stopped;   /* its call ends with EINTR, as without a tracer */
@@ -88,6 +89,11 @@ struct tap_breakpoint {
 	bool planted;
 };
 
+/* The kernel's, as rt_sigaction(2) takes it. */
+struct kernel_sigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
 struct tap_target {
 	pid_t pid;
 	struct tap_process process;
@@ -105,6 +111,8 @@ struct tap_target {
 	bool pointer_moved;         /* somebody else has written to a redirected pointer */
 	bool exited;
 	bool executed;              /* it runs another program: nothing of ours is left */
+	bool keeps_sigtrap;               /* the program's SIGTRAP is put back */
+	struct kernel_sigaction sigtrap_action;
 	struct tap_target_stats stats;
 };
 
@@ -168,6 +176,11 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 /* The same in whichever thread it disturbs least. */
 struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);
+
+/* sigtrap.c: at a hit, the thread's regs are loaded. */
+void sigtrap_put_back(struct tap_target *target, struct tracee *tracee);
+/* Before the hit at hand it was: one that the program sends itself is none. */
+bool sigtrap_is_ignored(const struct tap_target *target);
 
 /* rseq.c: a restartable sequence (rseq(2)) that a stopped thread is in the
  * middle of. The stop has moved the thread off its CPU, so the kernel would

@@ -99,6 +99,7 @@ struct tap_error *tap_target_release(struct tap_target *target)
 	/* No hit that began before the lift is still on its way to us. */
 	struct tap_error *more = rendezvous(target);
 	struct tap_error *inside = leave_areas(target);
+
 	if (!more) {
 		more = inside;
 		inside = NULL;

@@ -91,6 +91,10 @@ struct tap_memory *tap_target_memory(struct tap_target *target);
 /* What it counts may be reset by the caller. */
 struct tap_target_stats *tap_target_stats(struct tap_target *target);
 
+/* The program ignores SIGTRAP, or blocks it in a thread: both are put
+ * back at each hit. Before anything is planted. */
+struct tap_error *tap_target_keep_sigtrap(struct tap_target *target);
+
 /* --- breakpoints ------------------------------------------------------- */
 
 /* Plants one at addr, the start of an instruction. expected: what the mapped
