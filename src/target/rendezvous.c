@@ -48,9 +48,9 @@ static int stop_in_time(struct tap_target *target, struct tracee *tracee)
 static struct tap_error *not_clear(const struct tap_target *target, const struct tracee *tracee)
 {
 	struct tap_task task = {.name = "?", .state = '?'};
-	_cleanup_error_ struct tap_error *gone = tracee_read(tracee, &task);
 	char name[sizeof(task.name)], wchan[sizeof(task.wchan)];
 
+	tap_error_free(tracee_read(tracee, &task));
 	tap_text_clean(name, sizeof(name), task.name);
 	tap_text_clean(wchan, sizeof(wchan), task.wchan);
 	return tap_error_new(TAP_ERR_TIMEOUT,

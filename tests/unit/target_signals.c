@@ -235,7 +235,7 @@ static void test_stopped_while_traced(void **state)
 	before = shared->calls;
 	tracing_end(&t);
 	assert_traced(&t);
-	assert_int_equal(state_of(pid), 'T');
+	wait_until(state_of(pid) == 'T');
 	assert_int_equal(shared->calls, before);
 	assert_int_equal(count_areas(pid), 0);
 	kill(pid, SIGCONT);
@@ -266,7 +266,7 @@ static void test_stopped_before_the_attach(void **state)
 		assert_traced(&t);
 		assert_int_equal(t.hits[0], 0);
 		assert_int_equal(count_areas(pid), 0);
-		assert_int_equal(state_of(pid), 'T');
+		wait_until(state_of(pid) == 'T');
 		tracing_free(&t);
 	}
 	assert_int_equal(shared->calls, before);
