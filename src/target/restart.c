@@ -20,7 +20,9 @@
 
 #define SYSCALL_INSN_BYTES 2
 #define RED_ZONE_BYTES 128
-static_assert(RED_ZONE_BYTES + sizeof(struct timespec) + 15 <= TAP_RESTART_ROOM_BYTES, "room");
+static_assert(RED_ZONE_BYTES + sizeof(struct timespec) + 15 + TAP_RESTART_ARGUMENT_BYTES + 15 <=
+		TAP_RESTART_ROOM_BYTES,
+	"room");
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S 1000000000L
 

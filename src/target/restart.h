@@ -18,9 +18,11 @@
 #include "heaptap/memory/memory.h"
 #include "heaptap/proc/tasks.h"
 
-/* What lies below a thread's stack pointer and is not free: the red zone, and
- * the timespec of a call that is made again. */
-#define TAP_RESTART_ROOM_BYTES 160
+/* What lies below a thread's stack pointer and is not free: the red zone, the
+ * timespec of a call that is made again, and at the far end what an injected
+ * call points to. As little as can be: a stack may be small. */
+#define TAP_RESTART_ROOM_BYTES 224
+#define TAP_RESTART_ARGUMENT_BYTES 32 /* after alignment to 16 */
 
 enum tap_restart_kind {
 	TAP_RESTART_KERNEL,  /* the kernel restarts it */

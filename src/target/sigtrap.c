@@ -5,9 +5,9 @@
  * it and set the default action (kernel/signal.c, force_sig_info_to_task). Both
  * are put back at each hit, while the thread stands there.
  */
+#include <assert.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include "heaptap/arch/cpu.h"
 #include "heaptap/base/log.h"
 #include "heaptap/proc/tasks.h"
 #include "target/internal.h"
@@ -16,15 +16,15 @@
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 #define KERNEL_SIGSET_BYTES 8
+static_assert(sizeof(struct kernel_sigaction) <= TAP_RESTART_ARGUMENT_BYTES, "room for it");
 
 /* rt_sigaction() in a stopped thread: the action that is in force goes to *old
  * (where not NULL), *new (where not NULL) takes its place. The structure lies
- * below the frame of the injected call meanwhile. */
+ * above the frame of the injected call meanwhile. */
 static struct tap_error *change_action(struct tap_target *target, struct tracee *tracee,
 	const struct kernel_sigaction *new, struct kernel_sigaction *old)
 {
-	uint64_t at = (tracee->public.regs.rsp - TAP_RESTART_ROOM_BYTES - TAP_CPU_FRAME_MAX - 1024) &
-		~15ull;
+	uint64_t at = (tracee->public.regs.rsp - TAP_RESTART_ROOM_BYTES + 15) & ~15ull;
 	struct tap_error *err = NULL;
 	int64_t result = 0;
 
