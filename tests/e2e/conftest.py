@@ -39,7 +39,7 @@ def leak(tmp_path):
 def stuck():
     """A C program that leaked 1,000 blocks and only waits."""
     with heaptap.Target(heaptap.built("stuck")) as target:
-        yield target
+        yield heaptap.wait_paused(target)
 
 
 @pytest.fixture(scope="session")

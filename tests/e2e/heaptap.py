@@ -198,6 +198,10 @@ class Target:
     def alive(self):
         return self.process.poll() is None
 
+    def check_alive(self):
+        assert self.alive(), "the target ended with %s: %s" % (
+            self.process.returncode, "".join(self.errors))
+
     def finish(self, timeout=30):
         """Ends its standard input; it says a last line and exits with 0."""
         self.process.stdin.close()
@@ -485,6 +489,20 @@ def check_clean(pid):
     wait_for(lambda: status(pid).get("TracerPid", "0").strip() == "0", 5, "the detach")
     assert state(pid) in "SRD", status(pid)
     assert text_problems(pid) == []
+
+
+PAUSE = "34"
+
+
+def wait_paused(target):
+    """Until a program that only waits has come to its pause(): it says ready
+    before that."""
+    file = pathlib.Path("/proc/%d/syscall" % target.pid)
+    if file.exists():
+        wait_for(lambda: file.read_text().split()[0] == PAUSE, what="pause()")
+    else:
+        wait_for(lambda: state(target.pid) == "S", what="pause()")
+    return target
 
 
 def has_tool(name):

@@ -10,7 +10,7 @@ import pytest
 
 from heaptap import (EXIT_DONE, Clean, Target, built, check_clean, interpreters, leak_line,
                      marked_line, need_root, need_tool, run, run_json, some_interpreter, state,
-                     status, wait_for)
+                     status, wait_for, wait_paused)
 
 WITHIN_S = 2.0
 
@@ -261,6 +261,7 @@ def test_deleted_executable(tmp_path):
     with Target(program) as target:
         program.unlink()
         program.write_bytes(b"something else entirely" * 1000)
+        wait_paused(target)
         thread = thread_of(stack(target.pid), target.pid)
         frame = next(f for f in thread["stack"] if f["function"] == "wait_here")
         assert frame["line"] == marked_line("stuck.c", "WAIT")
@@ -285,6 +286,7 @@ def test_stripped_names_module(tmp_path):
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-s", "-o", str(stripped), str(built("stuck"))], check=True)
     with Target(stripped) as target:
+        wait_paused(target)
         frames = thread_of(stack(target.pid), target.pid)["stack"]
         own = [f for f in frames if f["module"] and f["module"].endswith("stripped")]
         assert len(own) >= 6, frames

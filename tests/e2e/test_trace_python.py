@@ -29,6 +29,8 @@ def two_traces(interpreter, folder, seconds):
                 result = process.finish(seconds + 30)
                 assert result.code == EXIT_DONE, (name, result)
                 answers[name] = result.json
+                targets[name].check_alive()
+                assert result.json["ended_by"] == "duration", result
                 check_clean(targets[name].pid)
         finally:
             for process in running.values():
