@@ -81,6 +81,8 @@ struct tap_target {
 	struct tap_memory *memory;
 	struct tap_map tracees;     /* tid -> struct tracee * */
 	struct tap_map breakpoints; /* address -> struct tap_breakpoint * */
+	struct tap_map passing;     /* addresses at which a breakpoint byte stood for a moment while
+	                             * code was swapped */
 	TAP_VECTOR(struct orphan) orphans;
 	TAP_VECTOR(struct tap_event) queue; /* events that came while another was waited for */
 	TAP_VECTOR(struct redirect) redirects;
@@ -138,6 +140,9 @@ struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);
 
 /* areas.c */
+struct tap_error *area_find_hole(
+	struct tap_target *target, uint64_t near, uint64_t size_bytes, uint64_t *addr_ret);
+struct tap_error *area_fill_head(struct area_head *head, uint64_t size_bytes);
 struct tap_error *area_reserve(
 	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret);
 bool area_holds(const struct tap_target *target, uint64_t addr);

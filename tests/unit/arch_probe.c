@@ -100,16 +100,23 @@ static void begin(struct world *world, bool answering)
 }
 
 /* The code becomes executable when all instances are there. */
-static void *place(struct world *world, enum tap_probe_kind kind, uint32_t entry, void *original)
+static void *place_limited(struct world *world, enum tap_probe_kind kind, uint32_t entry,
+	void *original, uint32_t limit_bytes)
 {
+	struct tap_probe_spec spec = {kind, entry, limit_bytes};
 	uint64_t entry_addr;
 	size_t size;
 
-	assert_ok(tap_probe_instance(kind, entry, (uint64_t)world->region, world->next_at,
+	assert_ok(tap_probe_instance(&spec, (uint64_t)world->region, world->next_at,
 		(uint64_t)original, (uint8_t *)world->next_at, TAP_PROBE_INSTANCE_MAX, &size,
 		&entry_addr));
 	world->next_at += TAP_PROBE_INSTANCE_MAX;
 	return (void *)entry_addr;
+}
+
+static void *place(struct world *world, enum tap_probe_kind kind, uint32_t entry, void *original)
+{
+	return place_limited(world, kind, entry, original, 0);
 }
 
 static void arm(struct world *world)
@@ -209,6 +216,27 @@ static void every_kind_finds_its_size(void **state)
 		assert_int_equal(own_slot(&world)->left, 1000 - rows[i].size - 1);
 	}
 	assert_int_equal(world.answered, 0);
+	end(&world);
+}
+
+static void what_is_over_the_limit_goes_by(void **state)
+{
+	uint64_t (*size)(uint64_t, uint64_t, uint64_t);
+	uint64_t (*product)(uint64_t, uint64_t, uint64_t);
+	struct world world;
+
+	(void)state;
+	begin(&world, true);
+	size = place_limited(&world, TAP_PROBE_SIZE1, 1, original3, 512);
+	product = place_limited(&world, TAP_PROBE_PRODUCT12, 2, original3, 512);
+	arm(&world);
+	own_slot(&world)->left = 10000;
+	assert_int_equal(size(1, 513, 0), 0x1000 + 514);
+	assert_int_equal(product(1, 2, 257), 0x1000 + 260);
+	assert_int_equal(own_slot(&world)->left, 10000);
+	assert_int_equal(size(1, 512, 0), 0x1000 + 513);
+	assert_int_equal(product(1, 2, 256), 0x1000 + 259);
+	assert_int_equal(own_slot(&world)->left, 10000 - 2 * 513);
 	end(&world);
 }
 
@@ -453,6 +481,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_bytes_and_asks_only_when_they_are_used_up),
 		cmocka_unit_test(every_kind_finds_its_size),
+		cmocka_unit_test(what_is_over_the_limit_goes_by),
 		cmocka_unit_test(a_free_marks_its_cell),
 		cmocka_unit_test(a_realloc_moves_its_cell),
 		cmocka_unit_test(registers_come_through),

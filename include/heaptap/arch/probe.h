@@ -131,6 +131,14 @@ enum tap_probe_kind {
 	TAP_PROBE_KINDS,
 };
 
+/* One probe. */
+struct tap_probe_spec {
+	enum tap_probe_kind kind;
+	uint32_t entry;       /* the caller's number, in every record of this probe */
+	uint32_t limit_bytes; /* larger requests go by uncounted: whoever they are passed on to
+	                       * counts them; 0: no limit */
+};
+
 /* Parts of the region, from its start. */
 #define TAP_PROBE_PAGE 4096u
 #define TAP_PROBE_ALIGN(n) (((n) + TAP_PROBE_PAGE - 1) & ~(uint64_t)(TAP_PROBE_PAGE - 1))
@@ -165,7 +173,7 @@ const uint8_t *tap_probe_common(size_t *size_ret);
  * *entry_ret: the address that is jumped to. NOMEM where capacity is too
  * small; TAP_PROBE_INSTANCE_MAX always suffices. */
 #define TAP_PROBE_INSTANCE_MAX 256u
-struct tap_error *tap_probe_instance(enum tap_probe_kind kind, uint32_t entry, uint64_t region,
+struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t region,
 	uint64_t at, uint64_t original, uint8_t *code, size_t capacity, size_t *size_ret,
 	uint64_t *entry_ret);
 

@@ -74,19 +74,47 @@ static void emit_slot(struct emitter *e)
 	put_displacement(e, e->desc + sizeof(struct desc));
 }
 
-/* Takes size + 1 off the slot; the sign flag says that it is used up. */
-static void emit_count(struct emitter *e, enum reg size)
+static void emit_go_on(struct emitter *e);
+static size_t emit_branch(struct emitter *e, uint8_t opcode);
+static void land(struct emitter *e, size_t branch);
+
+#define JBE 0x76
+#define JS 0x78
+#define JC 0x72
+
+/* Who asks for more than the limit goes on uncounted; `pop` gives a register
+ * back first, 0 for none. */
+static void emit_limit(struct emitter *e, enum reg size, uint32_t limit_bytes, uint8_t pop)
 {
+	size_t within;
+
+	if (!limit_bytes)
+		return;
+	PUT(e, 0x48, 0x81, (uint8_t)(0xf8 | size)); /* cmp $limit,%size */
+	put(e, &limit_bytes, sizeof(limit_bytes));
+	within = emit_branch(e, JBE);
+	if (pop)
+		PUT(e, pop);
+	emit_go_on(e);
+	land(e, within);
+}
+
+/* Takes size + 1 off the slot; the sign flag says that it is used up. */
+static void emit_count(struct emitter *e, enum reg size, uint32_t limit_bytes)
+{
+	emit_limit(e, size, limit_bytes, 0);
 	emit_slot(e);
 	PUT(e, 0xf9);                                      /* stc */
 	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)size << 3)); /* sbb %size,(%rax) */
 }
 
-static void emit_count_product(struct emitter *e, enum reg a, enum reg b)
+static void emit_count_product(
+	struct emitter *e, enum reg a, enum reg b, uint32_t limit_bytes)
 {
 	emit_slot(e);
 	PUT(e, (uint8_t)(0x50 + a));                                      /* push %a */
 	PUT(e, 0x48, 0x0f, 0xaf, (uint8_t)(0xc0 | (unsigned)a << 3 | b)); /* imul %b,%a */
+	emit_limit(e, a, limit_bytes, (uint8_t)(0x58 + a));
 	PUT(e, 0xf9);
 	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)a << 3));
 	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
@@ -141,11 +169,10 @@ static void emit_free(struct emitter *e, enum reg block)
 	emit_slow(e, tap_probe_slow_free);
 }
 
-#define JS 0x78
-#define JC 0x72
-
-static void emit_alloc(struct emitter *e, enum tap_probe_kind kind)
+static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
+	enum tap_probe_kind kind = spec->kind;
+	uint32_t limit = spec->limit_bytes;
 	size_t marked = 0, used_up;
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
@@ -155,21 +182,21 @@ static void emit_alloc(struct emitter *e, enum tap_probe_kind kind)
 	}
 	switch (kind) {
 	case TAP_PROBE_SIZE0:
-		emit_count(e, RDI);
+		emit_count(e, RDI, limit);
 		break;
 	case TAP_PROBE_SIZE1:
 	case TAP_PROBE_RESIZE01:
-		emit_count(e, RSI);
+		emit_count(e, RSI, limit);
 		break;
 	case TAP_PROBE_PRODUCT01:
-		emit_count_product(e, RDI, RSI);
+		emit_count_product(e, RDI, RSI, limit);
 		break;
 	case TAP_PROBE_PRODUCT12:
 	case TAP_PROBE_RESIZE_PRODUCT:
-		emit_count_product(e, RSI, RDX);
+		emit_count_product(e, RSI, RDX, limit);
 		break;
 	default:
-		emit_count(e, RDX);
+		emit_count(e, RDX, limit);
 		break;
 	}
 	used_up = emit_branch(e, JS);
@@ -183,12 +210,12 @@ static void emit_alloc(struct emitter *e, enum tap_probe_kind kind)
 	emit_slow(e, tap_probe_slow_call);
 }
 
-struct tap_error *tap_probe_instance(enum tap_probe_kind kind, uint32_t entry, uint64_t region,
+struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t region,
 	uint64_t at, uint64_t original, uint8_t *code, size_t capacity, size_t *size_ret,
 	uint64_t *entry_ret)
 {
 	struct desc desc = {original, region + TAP_PROBE_PRIVATE_AT, region + TAP_PROBE_SHARED_AT,
-		(uint32_t)kind, entry};
+		(uint32_t)spec->kind, spec->entry};
 	struct emitter e = {
 		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at};
 	uint64_t slots = private_at(&e, offsetof(struct tap_probe_private, slots));
@@ -196,10 +223,10 @@ struct tap_error *tap_probe_instance(enum tap_probe_kind kind, uint32_t entry, u
 	put(&e, &desc, sizeof(desc));
 	put(&e, &slots, sizeof(slots));
 	*entry_ret = at + e.size_bytes;
-	if (kind == TAP_PROBE_FREE0 || kind == TAP_PROBE_FREE1)
-		emit_free(&e, kind == TAP_PROBE_FREE0 ? RDI : RSI);
+	if (spec->kind == TAP_PROBE_FREE0 || spec->kind == TAP_PROBE_FREE1)
+		emit_free(&e, spec->kind == TAP_PROBE_FREE0 ? RDI : RSI);
 	else
-		emit_alloc(&e, kind);
+		emit_alloc(&e, spec);
 	*size_ret = e.size_bytes;
 	if (e.size_bytes > capacity)
 		return tap_error_new(TAP_ERR_NOMEM, "no room for a probe");
