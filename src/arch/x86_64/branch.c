@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 #include "heaptap/arch/insn.h"
-#include "x86_64/ops.h"
+#include "ops.h"
 
 /* Opcodes of the Intel manual's map: conditional jumps, loops, jmp and call
  * with a displacement of 8 or 32 bits, which ends the instruction. */

@@ -10,6 +10,7 @@ extern const uint8_t tap_probe_slow_call[], tap_probe_slow_free[];
 struct desc {
 	uint64_t original, private, shared;
 	uint32_t kind, entry;
+	uint64_t limit_bytes;
 };
 
 enum reg {
@@ -215,7 +216,7 @@ struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t
 	uint64_t *entry_ret)
 {
 	struct desc desc = {original, region + TAP_PROBE_PRIVATE_AT, region + TAP_PROBE_SHARED_AT,
-		(uint32_t)spec->kind, spec->entry};
+		(uint32_t)spec->kind, spec->entry, spec->limit_bytes};
 	struct emitter e = {
 		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at};
 	uint64_t slots = private_at(&e, offsetof(struct tap_probe_private, slots));

@@ -16,6 +16,7 @@ struct desc {
 	struct tap_probe_shared *shared;
 	uint32_t kind;
 	uint32_t entry;
+	uint64_t limit_bytes;
 };
 
 /* What probe_entry.S saves. */
@@ -182,8 +183,9 @@ IN_PROBE int tap_probe_before(struct frame *frame)
 		/* A realloc of a block that may be sampled came here before its
 		 * size was counted. */
 		frame->slot = &private->slots[tap_probe_slot_index(fs_base(), private->multiplier)];
-		__atomic_fetch_sub(
-			&frame->slot->left, (int64_t)(size_of(frame) + 1), __ATOMIC_RELAXED);
+		if (!frame->desc->limit_bytes || size_of(frame) <= frame->desc->limit_bytes)
+			__atomic_fetch_sub(&frame->slot->left, (int64_t)(size_of(frame) + 1),
+				__ATOMIC_RELAXED);
 	}
 	if (generation && resizes(frame->desc->kind) && is_marked(shared, block_of(frame))) {
 		frame->cell = find_cell(shared, block_of(frame), &frame->cell_word);
