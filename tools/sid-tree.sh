@@ -83,12 +83,13 @@ installed=0
 for package in $packages; do
 	if in_tree apt-get install -qy "$package"; then
 		installed=$((installed + 1))
+		# shellcheck disable=SC2016
 		echo "$suite: $package $(chroot "$dir" dpkg-query -W -f '${Version}' "$package")"
 	else
 		echo "$suite: $package is not to be had"
 	fi
 done
-[ "$installed" -gt 0 ] || skip "none of $packages could be installed"
+[ -z "$packages" ] || [ "$installed" -gt 0 ] || skip "none of $packages could be installed"
 chroot "$dir" apt-get clean
 echo "$suite: $packages" >"$stamp"
 echo "$dir is complete"

@@ -8,6 +8,7 @@
 struct entry {
 	uint64_t size_bytes;
 	uint64_t baseline_bytes;
+	uint32_t baseline_class;
 	uint32_t cell;
 	uint32_t next_free; /* plus 1 */
 };
@@ -137,6 +138,7 @@ static void settle(
 
 	entry->size_bytes = block->size_bytes;
 	entry->baseline_bytes = block->baseline_bytes;
+	entry->baseline_class = block->baseline_class;
 	entry->cell = find_cell(ledger, block->stack, block->size_class);
 	*tap_map_put(&ledger->live, addr, NULL) = index;
 	cell = &ledger->cells.items[entry->cell];
@@ -189,6 +191,7 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
 	*ret = (struct tap_ledger_block){
 		.size_bytes = entry->size_bytes,
 		.baseline_bytes = entry->baseline_bytes,
+		.baseline_class = entry->baseline_class,
 		.stack = cell->stack,
 		.size_class = cell->size_class,
 	};
@@ -218,41 +221,51 @@ void tap_ledger_replaced(struct tap_ledger *ledger, const struct tap_ledger_bloc
 	}
 }
 
-void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block)
+/* An old block went. Its bytes: what was asked for, where somebody knows. */
+static void free_old(struct tap_ledger *ledger, uint32_t size_class, uint64_t bytes)
 {
-	tap_ledger_replaced(ledger, block);
-	/* What it was before the start goes with it. */
-	if (block->baseline_bytes) {
-		ledger->totals.unseen_freed_blocks++;
-		ledger->totals.unseen_freed_bytes += block->baseline_bytes;
-	}
-}
-
-void tap_ledger_put_back(
-	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block)
-{
-	settle(ledger, addr, block);
-}
-
-void tap_ledger_free_unseen(
-	struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes)
-{
-	uint64_t bytes = usable_bytes;
-
 	if (size_class == TAP_LEDGER_NO_CLASS) {
 		ledger->totals.unclassed_unseen_blocks++;
 	} else {
 		struct tap_ledger_class *class = find_class(ledger, size_class);
 
-		/* What was asked for nobody saw; what is asked for in this class
-		 * now is the best guess, and balances the new blocks. */
-		if (class->request_blocks)
-			bytes = class->request_bytes / class->request_blocks;
 		class->unseen_blocks++;
 		class->unseen_bytes += bytes;
 	}
 	ledger->totals.unseen_freed_blocks++;
 	ledger->totals.unseen_freed_bytes += bytes;
+}
+
+void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block)
+{
+	tap_ledger_replaced(ledger, block);
+	/* What it was before the start goes with it. */
+	if (block->baseline_bytes)
+		free_old(ledger, block->baseline_class, block->baseline_bytes);
+}
+
+void tap_ledger_put_back(
+	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block)
+{
+	/* Somebody else has its place: it was freed after all. */
+	if (tap_map_find(&ledger->live, addr))
+		tap_ledger_freed(ledger, block);
+	else
+		settle(ledger, addr, block);
+}
+
+void tap_ledger_free_unseen(
+	struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes)
+{
+	const struct tap_ledger_class *class =
+		size_class == TAP_LEDGER_NO_CLASS ? NULL : find_class(ledger, size_class);
+	uint64_t bytes = usable_bytes;
+
+	/* What was asked for nobody saw; what is asked for in this class now is
+	 * the best guess, and balances the new blocks. */
+	if (class && class->request_blocks)
+		bytes = class->request_bytes / class->request_blocks;
+	free_old(ledger, size_class, bytes);
 }
 
 void tap_ledger_tick(struct tap_ledger *ledger, uint32_t tick)

@@ -77,6 +77,7 @@ static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
 	hook->kind = HOOK_ENTRY;
 	hook->entry = entry->kind;
 	hook->point = point;
+	hook->passes_on = entry->kind == TAP_ENTRY_FREE && strcmp(entry->symbol, "free");
 	err = plant(rec, entry->module, entry->addr, hook);
 	if (err)
 		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
@@ -250,6 +251,7 @@ static struct tap_error *redirect(struct recorder *rec, const struct tap_python_
 		hook->table = true;
 		hook->object_domain = table->domain != TAP_PYTHON_RAW;
 		hook->point = point;
+		hook->passes_on = functions[i].kind == TAP_ENTRY_FREE;
 		err = tap_target_redirect(
 			rec->target, pointer_addr, table->functions[i], hook, &breakpoint);
 		if (err)
@@ -287,6 +289,7 @@ void arming_try_tables(struct recorder *rec)
 	err = tap_python_tables(rec->python, tables);
 	for (int i = 0; i < TAP_PYTHON_DOMAINS && !err; i++)
 		err = redirect(rec, &tables[i]);
+	rec->tables_seen = !err;
 	if (err && err->code == TAP_ERR_TIMEOUT) {
 		/* No thread could be borrowed for our page: at the next tick. */
 		rec->tables_armed = false;

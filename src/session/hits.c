@@ -11,16 +11,47 @@
 #define DEBUG_HEAD_BYTES 64
 #define PAGE_BYTES UINT64_C(4096)
 #define MMAP_FAILED UINT64_MAX
+/* Calls in flight of one thread, one for each of its stacks; more were left. */
+#define PENDING_MAX 64
+/* More than a C library has below the end of a thread. */
+#define THREAD_END_FRAMES 16
 
-/* Calls that never came back (longjmp, exceptions) are dropped: the stack is
- * above them now. */
-static void drop_stale(struct thread *thread, uint64_t sp)
+/* A call that has not come back keeps its return address on the stack. One that
+ * was left (longjmp, exceptions) loses it to whatever is called next; where
+ * that is the same function from the same place, the stack pointer tells: a
+ * function does not begin again before it is over. */
+static bool is_left(struct recorder *rec, const struct pending *pending, const struct hook *hook,
+	uint64_t sp)
+{
+	uint64_t now;
+
+	if (sp >= pending->sp)
+		return sp - pending->sp <= STACK_BYTES;
+	if (pending->sp - sp >= STACK_BYTES)
+		return false;
+	if (sp == pending->sp - 8 && hook == pending->hook)
+		return true;
+	return !tap_memory_try_u64(rec->memory, pending->sp - 8, &now) ||
+		now != pending->return_addr;
+}
+
+/* The old block of a realloc whose end is not seen is still there, as far as
+ * anybody knows. */
+void hits_abandon(struct tap_ledger *ledger, const struct pending *pending)
+{
+	if (pending->old_seen)
+		tap_ledger_put_back(ledger, pending->arguments[0], &pending->old);
+}
+
+static void drop_left(
+	struct recorder *rec, struct thread *thread, const struct hook *hook, uint64_t sp)
 {
 	while (thread->pending.count) {
 		const struct pending *last = &thread->pending.items[thread->pending.count - 1];
 
-		if (sp < last->sp || sp - last->sp > STACK_BYTES)
+		if (!is_left(rec, last, hook, sp))
 			break;
+		hits_abandon(rec->ledger, last);
 		thread->pending.count--;
 	}
 }
@@ -37,15 +68,24 @@ static bool is_nested(const struct thread *thread, uint64_t sp)
 	return sp < last->sp && last->sp - sp < STACK_BYTES;
 }
 
+static bool holds_python(const struct recorder *rec, const struct tap_module *module)
+{
+	const char *path = rec->python ? tap_python_info(rec->python)->module : NULL;
+
+	return path && !strcmp(path, module->path);
+}
+
 /* The C library maps memory for its own purposes (arenas, large blocks, thread
- * stacks), and CPython for its arenas: not the program's own calls. */
+ * stacks), and CPython for its arenas: not the program's own calls. Where its
+ * tables are seen, those for arenas come inside of a table's call, and any
+ * other is a script's mmap.mmap(). */
 static bool is_allocators_own(struct recorder *rec, uint64_t return_addr)
 {
 	struct tap_module *module = tap_symbols_module_at(rec->symbols, return_addr);
 
 	if (!module)
 		return false;
-	if (module->interpreter)
+	if (module->interpreter || (!rec->tables_seen && holds_python(rec, module)))
 		return true;
 	for (size_t i = 0; i < rec->entries.count; i++)
 		if (rec->entries.items[i].module == module && !module->executable)
@@ -64,32 +104,63 @@ static void publish(struct recorder *rec)
 	atomic_store(&rec->net_bytes, tap_ledger_net_bytes(rec->ledger));
 }
 
+/* CPython's tables pass a large block on to the raw table and that to free();
+ * an allocator on top of another one does the same. */
+static bool is_passed_on(struct thread *thread, const struct hook *hook, uint64_t sp, uint64_t addr)
+{
+	struct passed_free *last = &thread->last_free;
+	bool passed = last->hook && last->hook != hook && sp <= last->sp &&
+		last->sp - sp < STACK_BYTES && addr <= last->addr &&
+		last->addr - addr <= DEBUG_HEAD_BYTES;
+
+	if (hook->passes_on)
+		*last = (struct passed_free){hook, sp, addr};
+	else if (passed || sp > last->sp)
+		last->hook = NULL;
+	return passed;
+}
+
+/* A thread that ends gives back what its cache of free blocks holds by free()
+ * (glibc, tcache_thread_shutdown): blocks that were freed before. Nobody but
+ * the C library is on the stack then. */
+static bool is_cache_of_thread(struct recorder *rec, const struct tap_regs *regs)
+{
+	struct tap_native_frame frames[THREAD_END_FRAMES];
+	struct tap_module *library;
+	uint64_t caller;
+	size_t count;
+
+	if (!tap_memory_try_u64(rec->memory, regs->rsp, &caller))
+		return false;
+	library = tap_symbols_module_at(rec->symbols, caller);
+	if (!library || library->executable || !is_allocators_own(rec, caller))
+		return false;
+	count = tap_unwind(
+		rec->unwinder, rec->memory, regs, TAP_UNWIND_ALL, frames, THREAD_END_FRAMES);
+	for (size_t i = 0; i < count; i++)
+		if (tap_symbols_module_at(rec->symbols, frames[i].pc) != library)
+			return false;
+	return count < THREAD_END_FRAMES;
+}
+
 static void on_free(struct recorder *rec, struct thread *thread, const struct hook *hook,
-	uint64_t addr)
+	const struct tap_regs *regs, uint64_t addr)
 {
 	struct tap_ledger_block block;
 	uint64_t usable = 0;
 	uint32_t class = TAP_LEDGER_NO_CLASS;
 
-	if (!addr)
+	if (!addr || is_passed_on(thread, hook, regs->rsp, addr))
 		return;
-	if (hook->table) {
-		thread->last_freed = addr;
-	} else if (thread->last_freed) {
-		/* CPython's table passes a large block on to free(). */
-		uint64_t last = thread->last_freed;
-
-		thread->last_freed = 0;
-		if (addr <= last && last - addr <= DEBUG_HEAD_BYTES)
-			return;
-	}
-	count_call(rec, hook);
 	if (tap_ledger_take(rec->ledger, addr, &block)) {
 		tap_ledger_freed(rec->ledger, &block);
+	} else if (is_cache_of_thread(rec, regs)) {
+		return;
 	} else {
 		block_class(rec, addr, hook->object_domain, &class, &usable);
 		tap_ledger_free_unseen(rec->ledger, class, usable);
 	}
+	count_call(rec, hook);
 	publish(rec);
 }
 
@@ -122,29 +193,42 @@ static void take_old(struct recorder *rec, struct pending *pending)
 	pending->old_seen = tap_ledger_take(rec->ledger, old, &pending->old);
 	if (pending->old_seen)
 		return;
-	if (pending->hook->entry == TAP_ENTRY_MREMAP)
+	if (pending->hook->entry == TAP_ENTRY_MREMAP) {
 		pending->old_usable = pending->arguments[1];
-	else
+		pending->old_class = block_class_of_mapping(pending->old_usable);
+	} else {
 		block_class(rec, old, pending->hook->object_domain, &pending->old_class,
 			&pending->old_usable);
+	}
+}
+
+static void push(struct recorder *rec, struct thread *thread, const struct pending *pending)
+{
+	if (thread->pending.count == PENDING_MAX) {
+		hits_abandon(rec->ledger, &thread->pending.items[0]);
+		memmove(&thread->pending.items[0], &thread->pending.items[1],
+			(PENDING_MAX - 1) * sizeof(*pending));
+		thread->pending.count--;
+	}
+	tap_vector_push(&thread->pending, *pending);
 }
 
 void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook)
 {
-	struct thread *thread = recorder_thread(tracee);
+	struct thread *thread = recorder_thread(rec, tracee);
 	struct tap_regs *regs = &tracee->regs;
 	struct pending pending = {.hook = hook, .sp = regs->rsp + 8};
 
-	drop_stale(thread, regs->rsp);
+	drop_left(rec, thread, hook, regs->rsp);
 	if (is_nested(thread, regs->rsp))
 		return;
 	for (unsigned i = 0; i < 4; i++)
 		pending.arguments[i] = tap_regs_argument(regs, i + hook->table);
 	if (hook->entry == TAP_ENTRY_FREE) {
-		on_free(rec, thread, hook, pending.arguments[0]);
+		on_free(rec, thread, hook, regs, pending.arguments[0]);
 		return;
 	}
-	thread->last_freed = 0;
+	thread->last_free.hook = NULL;
 	if (!tap_memory_try_u64(rec->memory, regs->rsp, &pending.return_addr))
 		return;
 	if ((hook->entry == TAP_ENTRY_MMAP || hook->entry == TAP_ENTRY_MUNMAP ||
@@ -162,14 +246,15 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 	}
 	if (reallocates(hook->entry))
 		take_old(rec, &pending);
-	tap_vector_push(&thread->pending, pending);
+	push(rec, thread, &pending);
 }
 
+/* What does not fit fails. */
 static uint64_t multiply(uint64_t a, uint64_t b)
 {
 	uint64_t product;
 
-	return __builtin_mul_overflow(a, b, &product) ? 0 : product;
+	return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }
 
 /* What was asked for. */
@@ -233,13 +318,15 @@ static void on_no_result(struct recorder *rec, const struct pending *pending, ui
 {
 	uint64_t old = pending->arguments[0];
 
+	bool gone = !size && pending->hook->entry != TAP_ENTRY_MREMAP;
+
 	if (!reallocates(pending->hook->entry) || !old)
 		return;
-	if (pending->old_seen && size)
+	if (pending->old_seen && !gone)
 		tap_ledger_put_back(rec->ledger, old, &pending->old);
 	else if (pending->old_seen)
 		tap_ledger_freed(rec->ledger, &pending->old);
-	else if (!size)
+	else if (gone)
 		tap_ledger_free_unseen(rec->ledger, pending->old_class, pending->old_usable);
 }
 
@@ -251,6 +338,7 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 
 	if (pending->old_seen) {
 		block.baseline_bytes = pending->old.baseline_bytes;
+		block.baseline_class = pending->old.baseline_class;
 		tap_ledger_replaced(rec->ledger, &pending->old);
 	} else if (pending->old_usable) {
 		/* It was as large as this before, or had room for it. */
@@ -258,6 +346,10 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 			pending->old_usable < size || size + PAGE_BYTES < pending->old_usable ?
 			pending->old_usable :
 			size;
+		block.baseline_class = pending->old_class;
+	} else if (reallocates(pending->hook->entry) && pending->arguments[0]) {
+		/* How large it was cannot be told. */
+		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0);
 	}
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
 		block.size_class = block_class_of_mapping(size);
@@ -271,7 +363,7 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 
 void hits_return(struct recorder *rec, struct tap_tracee *tracee)
 {
-	struct thread *thread = recorder_thread(tracee);
+	struct thread *thread = recorder_thread(rec, tracee);
 	const struct tap_regs *regs = &tracee->regs;
 	struct pending pending;
 	size_t i = thread->pending.count;
@@ -284,7 +376,9 @@ void hits_return(struct recorder *rec, struct tap_tracee *tracee)
 	if (!i)
 		return;
 	pending = thread->pending.items[i - 1];
-	thread->pending.count = i - 1;
+	while (thread->pending.count > i)
+		hits_abandon(rec->ledger, &thread->pending.items[--thread->pending.count]);
+	thread->pending.count--;
 	size = requested(&pending);
 	addr = result(rec, &pending, regs);
 	if (!addr)

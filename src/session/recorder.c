@@ -12,6 +12,8 @@
 #include "session/recorder.h"
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+/* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
+#define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
 /* How often the clock is looked at between ticks. */
 #define BRAKE_EVERY_HITS 256
 #define BUSY_SHARE 0.9
@@ -50,22 +52,29 @@ void recorder_deinit(struct recorder *rec)
 		free(rec->hooks.items[i]);
 	tap_vector_free(&rec->hooks);
 	tap_vector_free(&rec->entries);
+	tap_vector_free(&rec->starting);
 	tap_vector_free(&rec->points);
 	free(rec->ended_why);
 	tap_error_free(rec->error);
 }
 
-struct thread *recorder_thread(struct tap_tracee *tracee)
+struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee)
 {
-	if (!tracee->data)
-		tracee->data = tap_alloc(sizeof(struct thread));
-	return tracee->data;
+	struct thread *thread = tracee->data;
+
+	if (!thread) {
+		tracee->data = thread = tap_alloc(sizeof(*thread));
+		thread->ledger = rec->ledger;
+	}
+	return thread;
 }
 
 static void free_thread(void *data)
 {
 	struct thread *thread = data;
 
+	for (size_t i = 0; i < thread->pending.count; i++)
+		hits_abandon(thread->ledger, &thread->pending.items[i]);
 	tap_vector_free(&thread->pending);
 	free(thread);
 }
@@ -86,9 +95,36 @@ static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *wh
 	recorder_end(rec, ended_by);
 }
 
+static void end_for_sigtrap(struct recorder *rec, pid_t tid)
+{
+	end_early(rec, TAP_ENDED_BRAKE,
+		tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take away "
+			   "from it",
+			tid));
+	tap_error_free(tap_target_lift(rec->target));
+	atomic_store(&rec->end_ns, tap_clock_ns());
+}
+
 /* A new thread has its maker's signal mask: one that blocks SIGTRAP must not
- * run into a breakpoint. */
-static void check_new_thread(struct recorder *rec, pid_t tid)
+ * run into a breakpoint. C libraries block everything while they make a
+ * thread (pthread_create of glibc and musl): what such a thread really blocks
+ * is seen once it has begun, which is when it sleeps or blocks less. False:
+ * not yet. */
+static bool check_mask(struct recorder *rec, pid_t tid)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, tid, &task);
+
+	if (err || !(task.sig_blocked & SIGTRAP_BIT))
+		return true;
+	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START &&
+		!strchr("SD", task.state))
+		return false;
+	end_for_sigtrap(rec, tid);
+	return true;
+}
+
+static void on_new_thread(struct recorder *rec, pid_t tid)
 {
 	struct tap_task task;
 	_cleanup_error_ struct tap_error *err = NULL;
@@ -96,13 +132,21 @@ static void check_new_thread(struct recorder *rec, pid_t tid)
 	if (rec->options->unsafe)
 		return;
 	err = tap_task_read(rec->pid, tid, &task);
-	if (!err && (task.sig_blocked & SIGTRAP_BIT)) {
-		end_early(rec, TAP_ENDED_BRAKE,
-			tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take "
-				   "away from it",
-				tid));
-		tap_error_free(tap_target_lift(rec->target));
-		atomic_store(&rec->end_ns, tap_clock_ns());
+	if (err || !(task.sig_blocked & SIGTRAP_BIT))
+		return;
+	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START)
+		tap_vector_push(&rec->starting, tid);
+	else
+		end_for_sigtrap(rec, tid);
+}
+
+static void check_starting(struct recorder *rec)
+{
+	for (size_t i = 0; i < rec->starting.count;) {
+		if (check_mask(rec, rec->starting.items[i]))
+			rec->starting.items[i] = rec->starting.items[--rec->starting.count];
+		else
+			i++;
 	}
 }
 
@@ -117,7 +161,7 @@ static void on_loader(struct recorder *rec)
 static void on_breakpoint(struct recorder *rec, struct tap_event *event)
 {
 	const struct hook *hook = tap_breakpoint_owner(event->breakpoint);
-	struct thread *thread = recorder_thread(event->tracee);
+	struct thread *thread = recorder_thread(rec, event->tracee);
 
 	thread->hits++;
 	switch (hook->kind) {
@@ -137,7 +181,7 @@ static void on_breakpoint(struct recorder *rec, struct tap_event *event)
 /* One hit in ten by others, and the tracer stays where it is. */
 static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 {
-	struct thread *thread = recorder_thread(tracee);
+	struct thread *thread = recorder_thread(rec, tracee);
 	bool busy = (double)thread->hits >= BUSY_SHARE * BRAKE_EVERY_HITS;
 
 	brake_follow_core(rec, busy ? tracee->tid : 0);
@@ -153,6 +197,7 @@ static void note_start(struct recorder *rec)
 static void on_tick(struct recorder *rec)
 {
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
+	check_starting(rec);
 	if (rec->tables_armed)
 		return;
 	arming_try_tables(rec);
@@ -194,7 +239,7 @@ static struct tap_error *record(struct recorder *rec)
 			}
 			break;
 		case TAP_EVENT_THREAD_NEW:
-			check_new_thread(rec, event.tracee->tid);
+			on_new_thread(rec, event.tracee->tid);
 			break;
 		case TAP_EVENT_THREAD_EXIT:
 			break;
@@ -289,7 +334,7 @@ static struct tap_error *attach(struct recorder *rec)
 		return err;
 	rec->pid = tap_target_pid(rec->target);
 	tap_target_on_gone(rec->target, free_thread);
-	rec->tables_armed = false;
+	rec->tables_armed = rec->tables_seen = false;
 	return open_once(rec);
 }
 

@@ -40,6 +40,7 @@ struct hook {
 	enum tap_entry_kind entry;
 	bool table;         /* called as (context, arguments...) */
 	bool object_domain; /* mem or obj: small blocks are pymalloc's */
+	bool passes_on;     /* a function that frees: by another one, perhaps */
 	size_t point;       /* index in recorder.points */
 };
 
@@ -55,10 +56,18 @@ struct pending {
 	struct tap_ledger_block old;
 };
 
+/* A free that another one may do the work of: what came last, until anything
+ * else is called. */
+struct passed_free {
+	const struct hook *hook; /* NULL: none */
+	uint64_t sp, addr;
+};
+
 /* What is kept of each thread. */
 struct thread {
+	struct tap_ledger *ledger;
 	TAP_VECTOR(struct pending) pending; /* outermost first */
-	uint64_t last_freed; /* by CPython's table: free() of the same block comes next */
+	struct passed_free last_free;
 	uint64_t hits;       /* since the last tick */
 };
 
@@ -74,12 +83,14 @@ struct recorder {
 	struct tap_symbols *symbols;
 	struct tap_unwinder *unwinder;
 	struct tap_python *python;
-	bool tables_armed;
+	bool tables_armed; /* or given up */
+	bool tables_seen;  /* every allocation of CPython comes by a table */
 	bool glibc; /* blocks of malloc have glibc's headers */
 	struct tap_stacks *stacks;
 	struct tap_ledger *ledger;
 	struct tap_entry_list entries;
 	TAP_VECTOR(struct hook *) hooks;
+	TAP_VECTOR(pid_t) starting; /* threads whose signal mask is not known yet */
 	struct hook return_hook, loader_hook, start_hook;
 	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
 	struct tap_strings *strings;
@@ -113,7 +124,7 @@ struct recorder {
 void *recorder_run(void *recorder);
 void recorder_init(struct recorder *rec, const struct tap_trace_options *options);
 void recorder_deinit(struct recorder *rec);
-struct thread *recorder_thread(struct tap_tracee *tracee);
+struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee);
 /* From either thread: asks for the end; the first reason given is kept. */
 void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
 
@@ -130,6 +141,8 @@ struct tap_error *arming_check_sigtrap(struct recorder *rec);
 /* hits.c */
 void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook);
 void hits_return(struct recorder *rec, struct tap_tracee *tracee);
+/* Of a call that never comes back. */
+void hits_abandon(struct tap_ledger *ledger, const struct pending *pending);
 
 /* capture.c: the stack of a stopped thread, Python frames in their places. */
 uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);

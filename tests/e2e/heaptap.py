@@ -145,7 +145,7 @@ class Target:
             argv = ["chroot", str(root), *argv]
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, preexec_fn=_die_with_parent, env=env, **popen)
+            text=True, preexec_fn=_die_with_parent, env=env, start_new_session=True, **popen)
         self.pid = self.process.pid
         self.lines = queue.Queue()
         self.errors = []
@@ -211,8 +211,9 @@ class Target:
         return self
 
     def __exit__(self, *_):
-        if self.alive():
-            self.process.kill()
+        # with all that it forked: they hold its pipes
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
         for thread in self._readers:
             thread.join(5)
@@ -408,10 +409,16 @@ def wait_for(condition, timeout=10, what="the condition"):
         time.sleep(0.01)
 
 
-def wait_traced(pid, by=None, timeout=10):
-    """Until the process has a tracer."""
-    return wait_for(lambda: int(status(pid).get("TracerPid", "0")) or None, timeout,
-                    "a tracer of %d" % pid)
+def tracer(pid):
+    """The PID of the process that traces this one (TracerPid names a thread of
+    it), 0 where there is none."""
+    thread = int(status(pid).get("TracerPid", "0"))
+    return int(status(thread).get("Tgid", "0")) if thread else 0
+
+
+def wait_traced(pid, timeout=10):
+    """The PID of the tracer, once there is one."""
+    return wait_for(lambda: tracer(pid), timeout, "a tracer of %d" % pid)
 
 
 def patched_text(pid):

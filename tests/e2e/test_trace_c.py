@@ -3,6 +3,7 @@
 figures."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -60,9 +61,10 @@ def test_own_size_class(threads, tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_shared_size_class(threads, tmp_path):
-    """Never above the truth, and still first."""
+    """Never above the truth, and still first: the healthy sites free blocks of
+    their own long before the end."""
     with Target(built("leak"), tmp_path / "log", "--share", "--threads", str(threads),
-                "--rate", "50") as target:
+                "--rate", "50", "--ring", "4" if threads > 1 else "32") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
             answer = trace(target, 4)
@@ -228,7 +230,7 @@ def test_no_call_is_said_loudly(stuck):
     assert answer["totals"]["allocated_blocks"] == 0 and answer["sites"] == []
     assert answer["verdict"]["state"] not in ("flat", "leak"), answer["verdict"]
     text = run("trace", stuck.pid, "-d", "1s", code=EXIT_DONE)
-    assert "0 calls" in text.out and "libc" in text.out, text
+    assert re.search(r"\b0 (allocator )?calls", text.out) and "libc" in text.out, text
     assert "flat" not in text.out.lower(), text
 
 

@@ -164,7 +164,7 @@ def test_extension(interpreter, tmp_path):
         # the innermost Python frame is where a Python programmer looks
         assert os.path.abspath(site["file"]) == target.script, site
         assert site["line"] == leak_line("ext_leak.py") and site["language"] == "python", site
-        names = [f["function"].split(".")[-1] for f in site["stack"]]
+        names = [(f["function"] or "").split(".")[-1] for f in site["stack"]]
         order = [names.index(n) for n in ("leak_site", "native_between", "leak",
                                           "call_extension", "main", "<module>")]
         assert order == sorted(order), names

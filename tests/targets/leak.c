@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * leak LOG [--size N] [--rate N] [--threads N] [--share] [--leak-off]
+ * leak LOG [--size N] [--rate N] [--threads N] [--ring N] [--share] [--leak-off]
  *
  * One site leaks, ten replace the oldest block of a full ring, in size classes
  * of their own or (--share) in that of the leak. rate: leaks a second, of all
@@ -9,16 +9,17 @@
 #include "target.h"
 
 #define SITES 10
-#define RING 32
+#define RING_MAX 32
 
 struct worker {
-	void *ring[SITES][RING];
+	void *ring[SITES][RING_MAX];
 	unsigned int step;
 	pthread_t thread;
 };
 
 static struct leak_log leaks = LEAK_LOG_INIT;
 static size_t leak_size = 1000;
+static unsigned int ring = RING_MAX;
 static int share_class, leak_off;
 static long period_ns;
 static void *volatile last_leak;
@@ -61,7 +62,7 @@ static size_t healthy_size(int site)
 
 static NOINLINE void churn(struct worker *worker)
 {
-	unsigned int slot = worker->step++ % RING;
+	unsigned int slot = worker->step++ % ring;
 
 	for (int i = 0; i < SITES; i++)
 		healthy[i](&worker->ring[i][slot], healthy_size(i));
@@ -78,7 +79,7 @@ static NOINLINE void work(struct worker *worker)
 
 static void fill(struct worker *worker)
 {
-	for (int i = 0; i < RING; i++)
+	for (unsigned int i = 0; i < ring; i++)
 		churn(worker);
 }
 
@@ -141,7 +142,9 @@ int main(int argc, char **argv)
 	double rate = atof(option(argc, argv, "--rate", "50"));
 	static struct worker workers[64];
 
-	if (argc < 2 || threads < 1 || threads > 64 || rate <= 0) {
+	ring = (unsigned int)atoi(option(argc, argv, "--ring", "32"));
+	if (argc < 2 || threads < 1 || threads > 64 || rate <= 0 ||
+	    ring < 1 || ring > RING_MAX) {
 		fprintf(stderr, "usage: leak LOG [--size N] [--rate N] [--threads N] [--share]\n");
 		return 2;
 	}

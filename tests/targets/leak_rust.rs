@@ -2,6 +2,7 @@
 //! leak_rust LOG: one function forgets a boxed slice, 50 times a second; the
 //! log is written from a buffer on the stack.
 use std::fs::{File, OpenOptions};
+use std::hint::black_box;
 use std::io::Write;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ static LAST: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 #[inline(never)]
 fn leak_site(size: usize) {
     let block = vec![7u8; size].into_boxed_slice(); // LEAK
-    LAST.store(Box::leak(block).as_mut_ptr(), Ordering::Relaxed);
+    LAST.store(black_box(Box::leak(block)).as_mut_ptr(), Ordering::Relaxed);
 }
 
 #[inline(never)]

@@ -88,6 +88,8 @@ def stack_of(frame):
 
 
 def waits_in_kernel(thread):
+    if not os.path.exists("/proc/self/task"):
+        return True
     with open("/proc/self/task/%d/stat" % thread.native_id) as stat:
         return stat.read().rpartition(")")[2].split()[0] == "S"
 

@@ -32,7 +32,8 @@ struct tap_ledger_block {
 	uint64_t baseline_bytes; /* the part of it that was there before the start: a block from
 	                          * before that was reallocated */
 	uint32_t stack;
-	uint32_t size_class;
+	uint32_t size_class;     /* TAP_LEDGER_NO_CLASS where there is a baseline */
+	uint32_t baseline_class; /* of that block, as it was before */
 };
 
 /* Totals of one stack within one size class. */
