@@ -74,14 +74,18 @@ struct tap_heap_walker {
 	struct tap_regions regions;
 	struct tap_ranges heaps; /* of thread arenas: their mappings, ascending */
 	TAP_VECTOR(uint64_t) arenas;
-	TAP_VECTOR(uint64_t) cached; /* chunks in thread caches, ascending */
-	TAP_VECTOR(uint64_t) fast;   /* chunks in fast bins, ascending */
+	TAP_VECTOR(uint64_t) freed; /* chunks in caches and fast bins, ascending */
+	size_t freed_at;            /* the next of them that the walk can meet */
 	enum tap_links links;
-	size_t threads; /* caches that can be there; 0: unknown */
+	size_t threads;       /* each has one cache at most; 0: unknown */
+	uint64_t first_chunk; /* of the main arena; 0: unknown */
 	tap_heap_block_fn fn;
 	void *context;
 	bool enough; /* fn said so */
 };
+
+/* Set in an address of `freed`: it is in a fast bin. */
+#define TAP_FREED_FAST 1
 
 /* What a chunk in a region is. */
 enum tap_chunk_kind {
@@ -99,11 +103,14 @@ typedef bool (*tap_chunk_fn)(struct tap_heap_walker *walker, const struct tap_re
  * goes to the statistics. */
 void tap_chunks_walk(struct tap_heap_walker *walker, const struct tap_region *region,
 	tap_chunk_fn fn, bool noisy);
-/* The first chunk from `from` on, before `end`, that begins a chain of chunks
- * (16 of them, or up to the arena's top or to a mark); 0: none. step: 16, or a
- * page. */
-uint64_t tap_chunks_search(struct tap_heap_walker *walker, const struct tap_region *region,
-	uint64_t from, uint64_t end, uint64_t step);
+/* Where a chain of chunks that begins at `from` leads: to behind the arena's
+ * top or the marks that end it, or behind `limit` chunks (0: no limit). 0 where
+ * there is no chain. */
+uint64_t tap_chunks_follow(struct tap_heap_walker *walker, const struct tap_region *region,
+	uint64_t from, size_t limit);
+/* The first chain from `from` on; 0: none. */
+uint64_t tap_chunks_search(
+	struct tap_heap_walker *walker, const struct tap_region *region, uint64_t from);
 
 /* Finds the main arena. */
 bool tap_arena_find(struct tap_glibc *glibc);
@@ -113,7 +120,7 @@ void tap_arenas_read(struct tap_heap_walker *walker);
 bool tap_arena_try_word(
 	const struct tap_glibc *glibc, uint64_t arena, int offset, uint64_t *ret);
 
-/* Fills cached and fast. */
+/* Fills freed. */
 void tap_caches_read(struct tap_heap_walker *walker);
 
 /* Runs of writable private anonymous memory, without the break and stacks. */

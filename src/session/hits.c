@@ -158,7 +158,7 @@ static void on_free(struct recorder *rec, struct thread *thread, const struct ho
 		return;
 	} else {
 		block_class(rec, addr, hook->object_domain, &class, &usable);
-		tap_ledger_free_unseen(rec->ledger, class, usable);
+		tap_ledger_free_unseen(rec->ledger, class, usable, 1);
 	}
 	count_call(rec, hook);
 	publish(rec);
@@ -327,7 +327,8 @@ static void on_no_result(struct recorder *rec, const struct pending *pending, ui
 	else if (pending->old_seen)
 		tap_ledger_freed(rec->ledger, &pending->old);
 	else if (gone)
-		tap_ledger_free_unseen(rec->ledger, pending->old_class, pending->old_usable);
+		tap_ledger_free_unseen(
+			rec->ledger, pending->old_class, pending->old_usable, 1);
 }
 
 static void on_result(struct recorder *rec, struct tap_tracee *tracee,
@@ -349,7 +350,7 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 		block.baseline_class = pending->old_class;
 	} else if (reallocates(pending->hook->entry) && pending->arguments[0]) {
 		/* How large it was cannot be told. */
-		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0);
+		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0, 1);
 	}
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
 		block.size_class = block_class_of_mapping(size);
