@@ -83,15 +83,11 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 	return NULL;
 }
 
-static struct tap_error *check_engine(const struct values *values)
+static enum tap_trace_engine engine_of(const struct values *values)
 {
 	if (!strcmp(values->engine, "probe"))
-		return tap_error_advise(
-			tap_error_new(TAP_ERR_USAGE,
-				"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION
-				")"),
-			"leave it out, or use --engine breakpoint");
-	return NULL;
+		return TAP_ENGINE_PROBE;
+	return strcmp(values->engine, "breakpoint") ? TAP_ENGINE_AUTO : TAP_ENGINE_BREAKPOINT;
 }
 
 static struct tap_error *choose_target(
@@ -189,13 +185,14 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	__attribute__((cleanup(symbols_deinit))) struct symbols symbols = {0};
 	struct tap_trace_options session = {
 		.interval_s = values->interval_s,
+		.engine = engine_of(values),
 		.exact = values->exact,
 		.unsafe = values->unsafe,
 		.debug_dir = common->debug_dir,
 	};
 	struct tap_error *err;
 
-	err = check_engine(values);
+	err = NULL;
 	if (!err)
 		err = symbols_init(&symbols, &values->symbols);
 	if (!err)

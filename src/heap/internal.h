@@ -9,6 +9,7 @@
 #include "heaptap/base/vector.h"
 #include "heaptap/heap/glibc.h"
 #include "heaptap/proc/maps.h"
+#include "heaptap/proc/pagemap.h"
 #include "window.h"
 
 /* A chunk begins with {size of the one before if that is free, own size and
@@ -70,9 +71,10 @@ struct tap_heap_walker {
 	struct tap_glibc *glibc;
 	struct tap_heap_walk *stats;
 	struct tap_window window;
+	struct tap_pagemap *pagemap;
 	struct tap_maps maps;
 	struct tap_regions regions;
-	struct tap_ranges heaps; /* of thread arenas: their mappings, ascending */
+	struct tap_ranges taken; /* by thread arenas and strays of the main one, ascending */
 	TAP_VECTOR(uint64_t) arenas;
 	TAP_VECTOR(uint64_t) freed; /* chunks in caches and fast bins, ascending */
 	size_t freed_at;            /* the next of them that the walk can meet */
@@ -123,8 +125,10 @@ bool tap_arena_try_word(
 /* Fills freed. */
 void tap_caches_read(struct tap_heap_walker *walker);
 
-/* Runs of writable private anonymous memory, without the break and stacks. */
-void tap_anonymous_ranges(const struct tap_maps *maps, struct tap_ranges *ret);
+/* Runs of writable private anonymous memory, without the break, stacks and
+ * what is in `without` (ascending). */
+void tap_anonymous_ranges(const struct tap_maps *maps, const struct tap_ranges *without,
+	struct tap_ranges *ret);
 /* Chunks that are mappings of their own. */
 void tap_mapped_walk(struct tap_heap_walker *walker);
 

@@ -10,6 +10,7 @@
 #include "heaptap/proc/root.h"
 #include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
+#include "session/sampler.h"
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 /* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
@@ -188,7 +189,7 @@ static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 	thread->hits = 0;
 }
 
-static void note_start(struct recorder *rec)
+void recorder_note_start(struct recorder *rec)
 {
 	atomic_store(&rec->start_ns, tap_clock_ns());
 	atomic_store(&rec->start_wall_ns, tap_clock_wall_ns());
@@ -203,7 +204,7 @@ static void on_tick(struct recorder *rec)
 	arming_try_tables(rec);
 	/* What came before, the program's own allocations, was not all. */
 	if (rec->tables_armed && rec->options->pid)
-		note_start(rec);
+		recorder_note_start(rec);
 }
 
 static void check_brake(struct recorder *rec)
@@ -322,7 +323,7 @@ static struct tap_error *open_once(struct recorder *rec)
 	return err ? err : tap_memory_open(rec->pid, false, &rec->memory);
 }
 
-static struct tap_error *attach(struct recorder *rec)
+struct tap_error *recorder_attach(struct recorder *rec)
 {
 	struct tap_error *err;
 
@@ -355,7 +356,7 @@ static struct tap_error *arm(struct recorder *rec)
 	if (err)
 		return err;
 	if (first)
-		note_start(rec);
+		recorder_note_start(rec);
 	atomic_store(&rec->armed, true);
 	return NULL;
 }
@@ -379,13 +380,11 @@ static void leave(struct recorder *rec)
 		tap_log_warn("%s", err->message);
 }
 
-void *recorder_run(void *context)
+static struct tap_error *run_breakpoints(struct recorder *rec)
 {
-	struct recorder *rec = context;
 	struct tap_error *err;
 
-	tap_log_defer();
-	err = attach(rec);
+	err = recorder_attach(rec);
 	if (!err) {
 		atomic_store(&rec->attached, true);
 		err = arm(rec);
@@ -395,7 +394,16 @@ void *recorder_run(void *context)
 	}
 	if (rec->target)
 		leave(rec);
-	rec->error = err;
+	return err;
+}
+
+void *recorder_run(void *context)
+{
+	struct recorder *rec = context;
+
+	tap_log_defer();
+	rec->error = rec->options->engine == TAP_ENGINE_PROBE ? sampler_run(rec) :
+								run_breakpoints(rec);
 	atomic_store(&rec->done, true);
 	return NULL;
 }

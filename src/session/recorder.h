@@ -125,6 +125,10 @@ void *recorder_run(void *recorder);
 void recorder_init(struct recorder *rec, const struct tap_trace_options *options);
 void recorder_deinit(struct recorder *rec);
 struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee);
+/* Attaches, or starts the command, on the calling thread. */
+struct tap_error *recorder_attach(struct recorder *rec);
+/* Recording begins now. */
+void recorder_note_start(struct recorder *rec);
 /* From either thread: asks for the end; the first reason given is kept. */
 void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
 
@@ -133,6 +137,15 @@ struct tap_error *arming_update(struct recorder *rec);
 /* CPython's allocator tables, once the interpreter is up; tried again on
  * every tick until then. */
 void arming_try_tables(struct recorder *rec);
+/* Parts of it, for an engine that places by other means. */
+struct tap_error *arming_read_modules(struct recorder *rec);
+struct tap_error *arming_add_named(struct recorder *rec);
+void arming_note_allocators(struct recorder *rec);
+void arming_open_python(struct recorder *rec);
+struct hook *arming_new_hook(struct recorder *rec);
+/* The row of an entry point; made where there is none. */
+size_t arming_find_point(
+	struct recorder *rec, const char *module, const char *symbol, uint64_t addr);
 /* Where a call comes back to. False: not in code that belongs to a file. */
 bool arming_follow_return(struct recorder *rec, uint64_t addr);
 /* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
@@ -143,6 +156,15 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 void hits_return(struct recorder *rec, struct tap_tracee *tracee);
 /* Of a call that never comes back. */
 void hits_abandon(struct tap_ledger *ledger, const struct pending *pending);
+
+/* What a call asked for and gave, for whoever sees calls otherwise. */
+uint64_t hits_requested(const struct pending *pending);
+uint64_t hits_result(
+	struct recorder *rec, const struct pending *pending, const struct tap_regs *regs);
+bool hits_reallocates(enum tap_entry_kind entry);
+/* Mappings that are memory; calls of mmap that the allocator makes for itself. */
+bool hits_is_memory(const struct pending *pending);
+bool hits_is_allocators_own(struct recorder *rec, uint64_t return_addr);
 
 /* capture.c: the stack of a stopped thread, Python frames in their places. */
 uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);

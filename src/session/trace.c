@@ -276,7 +276,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	}
 	report->start_wall_ns = atomic_load(&rec->start_wall_ns);
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
-	report->engine = "breakpoint";
+	report->engine = clockwork->options->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
 	report->exact = true;
 	if (report->duration_s > 0)
 		report->overhead_samples = fmin(1, held_s / report->duration_s);

@@ -391,6 +391,15 @@ struct tap_error *tap_probes_disarm(struct tap_probes *probes)
 	return err;
 }
 
+struct tap_error *tap_probes_restart(struct tap_probes *probes)
+{
+	static const struct tap_probe_slot slots[TAP_PROBE_SLOTS];
+
+	return tap_memory_write(probes->memory,
+		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots),
+		slots, sizeof(slots));
+}
+
 bool tap_probes_is_armed(const struct tap_probes *probes)
 {
 	uint64_t generation;

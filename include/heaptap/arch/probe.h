@@ -119,7 +119,7 @@ struct tap_probe_shared {
 enum tap_probe_kind {
 	TAP_PROBE_SIZE0, /* f(size) */
 	TAP_PROBE_SIZE1, /* f(x, size) */
-	TAP_PROBE_SIZE2, /* f(x, y, size) */
+	TAP_PROBE_SIZE2, /* int f(where, x, size): 0 is success */
 	TAP_PROBE_PRODUCT01, /* f(count, size) */
 	TAP_PROBE_PRODUCT12, /* f(x, count, size) */
 	TAP_PROBE_RESIZE01,  /* f(block, size) */

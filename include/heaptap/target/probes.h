@@ -42,6 +42,8 @@ struct tap_error *tap_probes_apply(struct tap_probes *probes, struct tap_target 
  * thread one slow call and then a few instructions a call. Needs no stop. */
 struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier);
 struct tap_error *tap_probes_disarm(struct tap_probes *probes);
+/* Every thread's countdown begins anew, with its next call. */
+struct tap_error *tap_probes_restart(struct tap_probes *probes);
 /* What the target says: it disarms itself where answers stay out. */
 bool tap_probes_is_armed(const struct tap_probes *probes);
 

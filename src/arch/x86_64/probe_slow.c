@@ -115,6 +115,12 @@ INLINE uint64_t size_of(const struct frame *frame)
 	return frame->rdx;
 }
 
+/* posix_memalign returns 0 where it gave a block, the others where not. */
+INLINE int succeeded(const struct frame *frame)
+{
+	return frame->desc->kind == TAP_PROBE_SIZE2 ? !(uint32_t)frame->result : frame->result != 0;
+}
+
 INLINE int is_marked(struct tap_probe_shared *shared, uint64_t addr)
 {
 	uint64_t bit = tap_probe_filter_bit(addr);
@@ -337,7 +343,7 @@ IN_PROBE void tap_probe_after(struct frame *frame)
 							   TAP_PROBE_CELL_LIVE);
 	if (frame->gap == NOT_SAMPLED)
 		return;
-	if (frame->result) {
+	if (succeeded(frame)) {
 		sample(frame);
 		return;
 	}
