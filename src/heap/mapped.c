@@ -50,32 +50,47 @@ void tap_anonymous_ranges(
 	}
 }
 
-static bool is_head(const uint8_t *bytes, uint64_t lead, uint64_t room, uint64_t *size_ret)
+struct mapped {
+	uint64_t lead;   /* bytes before the chunk */
+	uint64_t total;  /* of the mapping */
+	uint64_t usable;
+};
+
+static bool is_head(const uint8_t *bytes, uint64_t lead, uint64_t room, struct mapped *ret)
 {
 	uint64_t before = tap_heap_u64(bytes), word = tap_heap_u64(bytes + 8);
 	uint64_t size = word & ~(uint64_t)TAP_CHUNK_FLAGS;
 
-	*size_ret = size;
 	/* The lowest bit of what is before is another flag, of huge pages. */
-	return (word & TAP_CHUNK_FLAGS) == TAP_CHUNK_MAPPED && (before & ~UINT64_C(1)) == lead &&
-		size > TAP_CHUNK_HEADER && size <= room && lead <= room - size &&
-		!((lead + size) % PAGE);
+	if ((word & TAP_CHUNK_FLAGS) != TAP_CHUNK_MAPPED || (before & ~UINT64_C(1)) != lead ||
+		size <= TAP_CHUNK_HEADER || size > room || lead > room - size)
+		return false;
+	ret->lead = lead;
+	ret->total = (lead + size + PAGE - 1) & ~(PAGE - 1);
+	ret->usable = size - TAP_CHUNK_HEADER;
+	/* From 2.43 on the size is told as of every other chunk, as if a header
+	 * followed. */
+	if (ret->total - lead - size == TAP_CHUNK_HEADER)
+		ret->usable = size - 8;
+	else if (ret->total != lead + size)
+		return false;
+	return ret->total <= room;
 }
 
 /* Of a block that is aligned to more than a page the chunk begins in the last
  * header that fits into a page. */
-static bool find_far_head(struct tap_heap_walker *walker, uint64_t base, uint64_t end,
-	uint64_t *lead_ret, uint64_t *size_ret)
+static bool find_far_head(
+	struct tap_heap_walker *walker, uint64_t base, uint64_t end, struct mapped *ret)
 {
 	for (uint64_t align = 2 * PAGE; align < end - base; align *= 2) {
 		uint64_t block = (base + TAP_CHUNK_HEADER + align - 1) & ~(align - 1);
+		uint64_t lead = block - TAP_CHUNK_HEADER - base;
 		uint8_t head[TAP_CHUNK_HEADER];
 
 		if (block >= end)
 			return false;
-		*lead_ret = block - TAP_CHUNK_HEADER - base;
-		if (tap_memory_try_read(walker->glibc->memory, base + *lead_ret, head, sizeof(head)) &&
-			is_head(head, *lead_ret, end - base, size_ret))
+		if (tap_memory_try_read(walker->glibc->memory, base + lead, head, sizeof(head)) &&
+			is_head(head, lead, end - base, ret))
 			return true;
 	}
 	return false;
@@ -83,32 +98,30 @@ static bool find_far_head(struct tap_heap_walker *walker, uint64_t base, uint64_
 
 /* A chunk whose mapping begins at base. Where it was aligned, the header that
  * it had before is still there. */
-static bool find_head(struct tap_heap_walker *walker, uint64_t base, uint64_t end,
-	uint64_t *lead_ret, uint64_t *size_ret)
+static bool find_head(
+	struct tap_heap_walker *walker, uint64_t base, uint64_t end, struct mapped *ret)
 {
 	const uint8_t *page = tap_window_at(&walker->window, base, PAGE);
-	uint64_t near_size;
+	struct mapped near;
 
 	if (!page)
 		return false;
-	for (*lead_ret = 16; *lead_ret < PAGE; *lead_ret = *lead_ret * 2 + 16)
-		if (is_head(page + *lead_ret, *lead_ret, end - base, size_ret))
+	for (uint64_t lead = 16; lead < PAGE; lead = lead * 2 + 16)
+		if (is_head(page + lead, lead, end - base, ret))
 			return true;
-	if (!is_head(page, 0, end - base, &near_size))
+	if (!is_head(page, 0, end - base, &near))
 		return false;
-	if (!find_far_head(walker, base, end, lead_ret, size_ret)) {
-		*lead_ret = 0;
-		*size_ret = near_size;
-	}
+	if (!find_far_head(walker, base, end, ret))
+		*ret = near;
 	return true;
 }
 
-static void emit(struct tap_heap_walker *walker, uint64_t chunk, uint64_t lead, uint64_t size)
+static void emit(struct tap_heap_walker *walker, uint64_t base, const struct mapped *mapped)
 {
 	struct tap_heap_block block = {
-		.addr = chunk + TAP_CHUNK_HEADER,
-		.usable_bytes = size - TAP_CHUNK_HEADER,
-		.chunk_bytes = lead + size,
+		.addr = base + mapped->lead + TAP_CHUNK_HEADER,
+		.usable_bytes = mapped->usable,
+		.chunk_bytes = mapped->total,
 	};
 
 	walker->stats->live_blocks++;
@@ -121,28 +134,49 @@ static void emit(struct tap_heap_walker *walker, uint64_t chunk, uint64_t lead, 
 static bool is_all_found(const struct tap_heap_walker *walker)
 {
 	return walker->enough || (walker->stats->mapped_told &&
-					 walker->stats->mapped_bytes >= walker->stats->mapped_told);
+					 walker->stats->mapped_blocks >= walker->stats->mapped_told);
 }
 
 static void sweep(struct tap_heap_walker *walker, const struct tap_range *range)
 {
-	uint64_t at = range->start, lead, size;
+	uint64_t at = range->start;
+	struct mapped mapped;
 
 	while (!is_all_found(walker)) {
 		at = tap_pagemap_next(walker->pagemap, at, range->end);
 		if (at >= range->end)
 			return;
-		if (find_head(walker, at, range->end, &lead, &size)) {
-			emit(walker, at + lead, lead, size);
-			at += lead + size;
+		if (find_head(walker, at, range->end, &mapped)) {
+			emit(walker, at, &mapped);
+			at += mapped.total;
 		} else {
 			at += PAGE;
 		}
 	}
 }
 
-/* struct malloc_par: {..., mapped bytes, the most there were, where the break
- * began, lists of a cache (64, unless told otherwise)}. */
+/* struct malloc_par: {..., int: mappings, limit, the most there were, flag; size_t:
+ * their bytes, the most there were, where the break began, lists of a cache,
+ * ...}; from 2.43 on there are four bytes of nothing before their bytes.
+ * (The bytes are not exact in 2.43: realloc() forgets some.) */
+static bool read_told(const uint8_t *break_began, uint32_t *ret)
+{
+	uint64_t bytes = tap_heap_u64(break_began - 16), most = tap_heap_u64(break_began - 8);
+	uint64_t bins = tap_heap_u64(break_began + 8);
+
+	if (bytes > most || !bins || bins > 128)
+		return false;
+	for (int offset = 32; offset <= 36; offset += 4) {
+		uint32_t counts[3];
+
+		memcpy(counts, break_began - offset, sizeof(counts));
+		*ret = counts[0];
+		if (counts[0] <= counts[1] && counts[0] <= counts[2] && !counts[0] == !bytes)
+			return true;
+	}
+	return false;
+}
+
 static bool find_told(struct tap_heap_walker *walker, const struct tap_range *range)
 {
 	uint64_t size = range->end - range->start;
@@ -154,15 +188,14 @@ static bool find_told(struct tap_heap_walker *walker, const struct tap_range *ra
 		size = DATA_MAX_BYTES;
 	bytes = tap_realloc(NULL, size);
 	got = tap_memory_read_some(walker->glibc->memory, range->start, bytes, size);
-	for (size_t i = 16; i + 16 <= got && !found; i += 8) {
-		uint64_t now = tap_heap_u64(bytes + i - 16), most = tap_heap_u64(bytes + i - 8);
-		uint64_t start = tap_heap_u64(bytes + i), bins = tap_heap_u64(bytes + i + 8);
+	for (size_t i = 40; i + 16 <= got && !found; i += 8) {
+		uint64_t start = tap_heap_u64(bytes + i);
 
-		found = start <= walker->first_chunk && walker->first_chunk - start < 16 &&
-			now <= most && !(now % PAGE) && !(most % PAGE) && bins && bins <= 128;
-		if (found)
-			walker->stats->mapped_told = now;
+		if (start <= walker->first_chunk && walker->first_chunk - start < 16)
+			found = read_told(bytes + i, &walker->stats->mapped_told);
 	}
+	if (!found)
+		walker->stats->mapped_told = 0;
 	free(bytes);
 	return found;
 }
@@ -182,6 +215,6 @@ void tap_mapped_walk(struct tap_heap_walker *walker)
 		sweep(walker, &ranges.items[i]);
 	tap_vector_free(&ranges);
 	if (!walker->enough && walker->stats->mapped_told &&
-		walker->stats->mapped_bytes != walker->stats->mapped_told)
+		walker->stats->mapped_blocks != walker->stats->mapped_told)
 		walker->stats->inconsistencies++;
 }

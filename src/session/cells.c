@@ -5,34 +5,26 @@
 
 #define STATE_BITS 8
 #define STATE_MASK UINT64_C(0xff)
-#define FILTER_BITS (1u << TAP_PROBE_FILTER_BITS)
 
 void cells_init(struct sampler *s)
 {
 	s->cells = tap_alloc(TAP_PROBE_CELLS * sizeof(*s->cells));
-	s->filter_uses = tap_alloc(FILTER_BITS);
 }
 
 void cells_deinit(struct sampler *s)
 {
 	free(s->cells);
-	free(s->filter_uses);
 	tap_vector_free(&s->used);
 }
 
-/* The filter's bit is there as long as one block needs it; 255 and more stay
- * for good, which costs a look into the cells. */
+/* The filter counts; 255 stays for good, which costs a look into the cells. */
 static void mark(struct sampler *s, uint64_t addr, bool on)
 {
-	uint64_t bit = tap_probe_filter_bit(addr);
-	uint8_t *uses = &s->filter_uses[bit];
+	_Atomic uint8_t *uses = &s->shared->filter[tap_probe_filter_index(addr)];
+	uint8_t now = atomic_load(uses);
 
-	if (*uses < UINT8_MAX)
-		*uses = (uint8_t)(on ? *uses + 1 : *uses - 1);
-	if (on)
-		atomic_fetch_or(&s->shared->filter[bit / 64], UINT64_C(1) << bit % 64);
-	else if (!*uses)
-		atomic_fetch_and(&s->shared->filter[bit / 64], ~(UINT64_C(1) << bit % 64));
+	if (now < UINT8_MAX)
+		atomic_store(uses, (uint8_t)(on ? now + 1 : now ? now - 1 : 0));
 }
 
 static uint32_t *find(struct sampler *s, uint64_t addr, uint32_t *index_ret)

@@ -39,7 +39,6 @@ struct sampler {
 	/* cells.c */
 	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
 	TAP_VECTOR(uint32_t) used;
-	uint8_t *filter_uses; /* by bit of the filter */
 	uint64_t full;        /* blocks for which no cell was free */
 	/* control.c */
 	struct {

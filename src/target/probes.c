@@ -313,9 +313,11 @@ static struct tap_error *relocate_prologue(struct tap_probes *probes, struct pat
 	}
 	if (err)
 		return err;
+	patch->size_bytes = from;
+	if (tap_probe_jump(at + to, patch->addr + from, code + to))
+		return tap_memory_write(probes->memory, at, code, to + TAP_PROBE_JUMP_BYTES);
 	tap_cpu_stub(jump, patch->addr + from);
 	memcpy(code + to, jump + 1, sizeof(jump) - 1);
-	patch->size_bytes = from;
 	return tap_memory_write(probes->memory, at, code, to + sizeof(jump) - 1);
 }
 

@@ -243,11 +243,10 @@ static void what_is_over_the_limit_goes_by(void **state)
 static void add_cell(struct world *world, uint64_t addr)
 {
 	struct tap_probe_cell *cell = &world->shared->cells[tap_probe_cell_home(addr)];
-	uint64_t bit = tap_probe_filter_bit(addr);
 
 	cell->addr = addr;
 	cell->word = 5 << 8 | TAP_PROBE_CELL_LIVE;
-	world->shared->filter[bit / 64] |= UINT64_C(1) << bit % 64;
+	world->shared->filter[tap_probe_filter_index(addr)]++;
 }
 
 static uint64_t cell_state(struct world *world, uint64_t addr)

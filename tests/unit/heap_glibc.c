@@ -146,7 +146,7 @@ static void blocks_deinit(struct blocks *blocks)
 
 static void show(const struct tap_heap_walk *walk)
 {
-	print_message("live %lu/%lu mapped %lu/%lu (told %lu) cached %lu/%lu fast %lu/%lu "
+	print_message("live %lu/%lu mapped %lu/%lu (told %u) cached %lu/%lu fast %lu/%lu "
 		      "free %lu/%lu overhead %lu system %lu arenas %u heaps %u caches %u\n",
 		walk->live_blocks, walk->live_bytes, walk->mapped_blocks, walk->mapped_bytes,
 		walk->mapped_told, walk->cached_blocks, walk->cached_bytes, walk->fast_blocks,
@@ -211,7 +211,9 @@ static void compare_totals(
 	assert_int_equal(walk->inconsistencies, 0);
 	assert_int_equal(walk->stops, 0);
 	assert_int_equal(walk->mapped_blocks, told->mapped_blocks);
-	assert_int_equal(walk->mapped_bytes, told->mapped_bytes);
+	assert_int_equal(walk->mapped_told, told->mapped_blocks);
+	/* 2.43 forgets 16 bytes each time it moves one. */
+	assert_true(walk->mapped_bytes == (told->mapped_bytes & ~UINT64_C(4095)));
 	assert_int_equal(walk->fast_blocks, told->fast_blocks);
 	assert_int_equal(walk->fast_bytes, told->fast_bytes);
 	assert_int_equal(walk->free_blocks, told->free_blocks);

@@ -32,7 +32,7 @@
 #define TAP_PROBE_SLOT_BITS 12
 #define TAP_PROBE_SLOTS (1u << TAP_PROBE_SLOT_BITS)
 #define TAP_PROBE_RECORDS 64u
-#define TAP_PROBE_FILTER_BITS 22
+#define TAP_PROBE_FILTER_BITS 20
 #define TAP_PROBE_CELL_BITS 18
 #define TAP_PROBE_CELLS (1u << TAP_PROBE_CELL_BITS)
 /* Cells after an address's home that it may lie in. */
@@ -110,9 +110,10 @@ struct tap_probe_shared {
 	uint64_t unused[9];
 	struct tap_probe_record records[TAP_PROBE_RECORDS];
 	struct tap_probe_cell cells[TAP_PROBE_CELLS];
-	/* A bit for each hash of a sampled block's address; heaptap alone
-	 * writes it, before it answers. */
-	_Atomic uint64_t filter[(1u << TAP_PROBE_FILTER_BITS) / 64];
+	/* For each hash of an address: how many watched blocks have it, 255 and
+	 * more alike. Bytes, as to test a bit takes the processor longer. heaptap
+	 * alone writes it, before it answers. */
+	_Atomic uint8_t filter[1u << TAP_PROBE_FILTER_BITS];
 };
 
 /* What a probe has to know of a function: where its size and block are. */
@@ -150,7 +151,7 @@ struct tap_probe_spec {
 #define TAP_PROBE_REGION_BYTES (TAP_PROBE_SHARED_AT + TAP_PROBE_SHARED_BYTES)
 
 /* The hash of the filter and the home of the cells. */
-static inline uint64_t tap_probe_filter_bit(uint64_t addr)
+static inline uint64_t tap_probe_filter_index(uint64_t addr)
 {
 	return (addr * UINT64_C(0x61c88647)) >> (64 - TAP_PROBE_FILTER_BITS);
 }

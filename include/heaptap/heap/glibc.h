@@ -51,7 +51,7 @@ struct tap_heap_walk {
 	uint64_t overhead_bytes;  /* heads of arenas and heaps, marks at their ends */
 	uint64_t system_bytes;    /* what the arenas say they took; the sum of the above but for
 	                           * the mapped, where nobody else moved the break */
-	uint64_t mapped_told;     /* what glibc says is mapped; 0 where that was not found */
+	uint32_t mapped_told;     /* how many glibc says it mapped; 0 where that was not found */
 	uint32_t arenas;
 	uint32_t heaps;           /* of thread arenas */
 	uint32_t caches;          /* of threads, those that hold anything */

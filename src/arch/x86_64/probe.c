@@ -27,6 +27,7 @@ struct emitter {
 	uint64_t at;
 	uint64_t region;
 	uint64_t desc;
+	uint64_t original;
 };
 
 const uint8_t *tap_probe_common(size_t *size_ret)
@@ -81,7 +82,7 @@ static void land(struct emitter *e, size_t branch);
 
 #define JBE 0x76
 #define JS 0x78
-#define JC 0x72
+#define JNE 0x75
 
 /* Who asks for more than the limit goes on uncounted; `pop` gives a register
  * back first, 0 for none. */
@@ -121,14 +122,14 @@ static void emit_count_product(
 	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
 }
 
-/* The carry flag says that the filter knows the block's hash. */
+/* Not zero: the filter knows the block's hash. */
 static void emit_filter(struct emitter *e, enum reg block)
 {
 	PUT(e, 0x48, 0x69, (uint8_t)(0xc0 | block), 0x47, 0x86, 0xc8, 0x61); /* imul $,%block,%rax */
 	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);                /* shr */
-	PUT(e, 0x48, 0x0f, 0xa3, 0x05);                                      /* bt %rax,filter */
-	put_displacement(e,
-		e->region + TAP_PROBE_SHARED_AT + offsetof(struct tap_probe_shared, filter));
+	PUT(e, 0x48, 0x03, 0x05);                                            /* add filter,%rax */
+	put_displacement(e, e->desc + sizeof(struct desc) + sizeof(uint64_t));
+	PUT(e, 0x80, 0x38, 0); /* cmpb $0,(%rax) */
 }
 
 /* A short conditional jump whose end is set later. */
@@ -146,8 +147,15 @@ static void land(struct emitter *e, size_t branch)
 
 static void emit_go_on(struct emitter *e)
 {
-	PUT(e, 0xff, 0x25); /* jmp *original(%rip) */
-	put_displacement(e, e->desc);
+	int64_t away = (int64_t)(e->original - (e->at + e->size_bytes + TAP_PROBE_JUMP_BYTES));
+
+	if (away == (int32_t)away) {
+		PUT(e, 0xe9); /* jmp original */
+		put_displacement(e, e->original);
+	} else {
+		PUT(e, 0xff, 0x25); /* jmp *original(%rip) */
+		put_displacement(e, e->desc);
+	}
 }
 
 static void emit_slow(struct emitter *e, const uint8_t *label)
@@ -164,7 +172,7 @@ static void emit_free(struct emitter *e, enum reg block)
 	size_t marked;
 
 	emit_filter(e, block);
-	marked = emit_branch(e, 0x72); /* jc */
+	marked = emit_branch(e, JNE);
 	emit_go_on(e);
 	land(e, marked);
 	emit_slow(e, tap_probe_slow_free);
@@ -179,7 +187,7 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
 		emit_filter(e, kind == TAP_PROBE_RESIZE12 ? RSI : RDI);
-		marked = emit_branch(e, JC);
+		marked = emit_branch(e, JNE);
 	}
 	switch (kind) {
 	case TAP_PROBE_SIZE0:
@@ -218,11 +226,14 @@ struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t
 	struct desc desc = {original, region + TAP_PROBE_PRIVATE_AT, region + TAP_PROBE_SHARED_AT,
 		(uint32_t)spec->kind, spec->entry, spec->limit_bytes};
 	struct emitter e = {
-		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at};
+		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at,
+		.original = original};
 	uint64_t slots = private_at(&e, offsetof(struct tap_probe_private, slots));
+	uint64_t filter = region + TAP_PROBE_SHARED_AT + offsetof(struct tap_probe_shared, filter);
 
 	put(&e, &desc, sizeof(desc));
 	put(&e, &slots, sizeof(slots));
+	put(&e, &filter, sizeof(filter));
 	*entry_ret = at + e.size_bytes;
 	if (spec->kind == TAP_PROBE_FREE0 || spec->kind == TAP_PROBE_FREE1)
 		emit_free(&e, spec->kind == TAP_PROBE_FREE0 ? RDI : RSI);

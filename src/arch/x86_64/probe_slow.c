@@ -123,9 +123,7 @@ INLINE int succeeded(const struct frame *frame)
 
 INLINE int is_marked(struct tap_probe_shared *shared, uint64_t addr)
 {
-	uint64_t bit = tap_probe_filter_bit(addr);
-
-	return (shared->filter[bit / 64] >> (bit % 64)) & 1;
+	return shared->filter[tap_probe_filter_index(addr)] != 0;
 }
 
 /* The cell of a sampled block that is live; its word as it was read. */
