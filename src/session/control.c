@@ -47,6 +47,7 @@ void control_begin(struct sampler *s)
 
 	s->random = tap_clock_wall_ns() | 1;
 	s->interval_bytes = options->exact ? 0 : (double)options->sample_bytes;
+	s->pass_ticks = tap_probe_pass_ticks();
 	open_window(s);
 	s->began_ns = s->window.since_ns;
 	s->began_ticks = s->window.ticks;
@@ -74,9 +75,13 @@ void control_adjust(struct sampler *s)
 	open_window(s);
 }
 
-double control_overhead(const struct sampler *s)
+void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret)
 {
-	uint64_t ticks = __rdtsc() - s->began_ticks;
+	const struct tap_ledger_totals *totals = tap_ledger_totals(s->rec->ledger);
+	double ticks = (double)(__rdtsc() - s->began_ticks);
+	/* Each block passes once when it comes and once when it goes. */
+	double passes = totals->allocated_blocks + totals->freed_blocks + totals->unseen_freed_blocks;
 
-	return ticks ? (double)atomic_load(&s->shared->waited_ticks) / (double)ticks : 0;
+	*samples_ret = (double)atomic_load(&s->shared->waited_ticks) / ticks;
+	*fixed_ret = passes * s->pass_ticks / ticks;
 }

@@ -88,8 +88,7 @@ void recorder_end(struct recorder *rec, enum tap_ended_by ended_by)
 	atomic_store(&rec->end_wanted, true);
 }
 
-/* With the reason in words, for the person who expected more. */
-static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
+void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
 {
 	free(rec->ended_why);
 	rec->ended_why = why;
@@ -98,7 +97,7 @@ static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *wh
 
 static void end_for_sigtrap(struct recorder *rec, pid_t tid)
 {
-	end_early(rec, TAP_ENDED_BRAKE,
+	recorder_end_early(rec, TAP_ENDED_BRAKE,
 		tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take away "
 			   "from it",
 			tid));
@@ -211,7 +210,7 @@ static void check_brake(struct recorder *rec)
 {
 	if (rec->options->exact || !brake_is_due(rec))
 		return;
-	end_early(rec, TAP_ENDED_BRAKE,
+	recorder_end_early(rec, TAP_ENDED_BRAKE,
 		tap_strdup("stops took more than half of the program's time for 500 ms; --exact "
 			   "records all the same"));
 }
@@ -245,7 +244,7 @@ static struct tap_error *record(struct recorder *rec)
 		case TAP_EVENT_THREAD_EXIT:
 			break;
 		case TAP_EVENT_EXEC:
-			end_early(rec, TAP_ENDED_EXEC,
+			recorder_end_early(rec, TAP_ENDED_EXEC,
 				tap_strdup("the process runs another program now"));
 			break;
 		case TAP_EVENT_EXIT:

@@ -99,6 +99,9 @@ struct recorder {
 		uint64_t since_ns, stops, stopped_ns;
 	} window;
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
+	bool sampled; /* probes: not every call was seen */
+	uint64_t sample_interval_bytes;
+	double overhead_fixed, overhead_samples; /* probes */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 
@@ -131,6 +134,9 @@ struct tap_error *recorder_attach(struct recorder *rec);
 void recorder_note_start(struct recorder *rec);
 /* From either thread: asks for the end; the first reason given is kept. */
 void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
+/* The same with the reason in words, for the person who expected more; takes
+ * over why. The tracer's only. */
+void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why);
 
 /* arming.c: puts a hook on whatever entry point has none yet. */
 struct tap_error *arming_update(struct recorder *rec);

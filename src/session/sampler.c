@@ -15,6 +15,9 @@
  * twenty times that, and for good after the third time. */
 #define STAY_OUT_NS UINT64_C(2000000000)
 #define REARMS_MAX 3
+/* Of the target's time, once the estimate has settled. */
+#define FIXED_MAX 0.30
+#define SETTLE_NS UINT64_C(1000000000)
 #define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
 /* Every posted record is answered; true where there was one. */
@@ -80,8 +83,25 @@ static void check_armed(struct sampler *s)
 	tap_error_free(tap_probes_restart(s->probes));
 }
 
+/* Sampling cannot make the passes cheaper: a target that does hardly anything
+ * but allocate is let go. */
+static void check_cost(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	double fixed, samples;
+
+	control_overhead(s, &fixed, &samples);
+	if (rec->options->exact || fixed < FIXED_MAX || tap_clock_ns() - s->began_ns < SETTLE_NS)
+		return;
+	recorder_end_early(rec, TAP_ENDED_PROBE_COST,
+		tap_format("the probes took %.0f %% of the program's time, apart from samples; --exact "
+			   "records all the same",
+			fixed * 100));
+}
+
 static void on_tick(struct sampler *s)
 {
+	check_cost(s);
 	cells_sweep(s);
 	atomic_store(&s->rec->net_bytes, tap_ledger_net_bytes(s->rec->ledger));
 	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
@@ -111,7 +131,9 @@ static void finish(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 
-	rec->held_ns = (uint64_t)(control_overhead(s) * (double)(tap_clock_ns() - s->began_ns));
+	control_overhead(s, &rec->overhead_fixed, &rec->overhead_samples);
+	rec->sample_interval_bytes = (uint64_t)s->interval_bytes;
+	rec->sampled = s->interval_bytes > 0;
 	tap_error_free(tap_probes_disarm(s->probes));
 	atomic_store(&rec->end_ns, tap_clock_ns());
 	cells_sweep(s);

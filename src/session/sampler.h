@@ -46,6 +46,8 @@ struct sampler {
 		double samples, bytes;
 	} window;
 	uint64_t began_ns, began_ticks;
+	double pass_ticks;    /* what a pass costs */
+	double largest_interval_bytes;
 	uint64_t rearms;
 	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
 	double *calls;         /* by entry point */
@@ -71,7 +73,9 @@ void control_begin(struct sampler *s);
 /* The interval rises where samples cost more than they may. */
 void control_adjust(struct sampler *s);
 int64_t control_draw_gap(struct sampler *s);
-double control_overhead(const struct sampler *s);
+/* Shares of the target's time since the start: passes through the probes, and
+ * samples. */
+void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret);
 
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
 struct tap_error *placing_place(struct sampler *s);

@@ -178,6 +178,10 @@ struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t
 	uint64_t at, uint64_t original, uint8_t *code, size_t capacity, size_t *size_ret,
 	uint64_t *entry_ret);
 
+/* What one pass through a probe costs that is not sampled, in ticks of the time
+ * stamp counter: measured on a copy of our own. */
+double tap_probe_pass_ticks(void);
+
 /* The five bytes of a jump from `at` to `to`; false where that is too far. */
 #define TAP_PROBE_JUMP_BYTES 5u
 bool tap_probe_jump(uint64_t at, uint64_t to, uint8_t code[TAP_PROBE_JUMP_BYTES]);
