@@ -35,7 +35,7 @@ struct world {
 
 static void answer(struct world *world, struct tap_probe_record *record)
 {
-	uint64_t posted = GENERATION << 8 | TAP_PROBE_POSTED;
+	uint64_t posted = atomic_load(&record->word);
 
 	world->answered++;
 	world->bytes += record->arguments[0];
@@ -46,7 +46,7 @@ static void answer(struct world *world, struct tap_probe_record *record)
 	world->entry = record->entry;
 	record->next_gap = world->next_gap;
 	if (atomic_compare_exchange_strong(
-		    &record->word, &posted, GENERATION << 8 | TAP_PROBE_ANSWERED))
+		    &record->word, &posted, tap_probe_word_to(posted, TAP_PROBE_ANSWERED)))
 		syscall(SYS_futex, &record->word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
@@ -61,7 +61,8 @@ static void *answer_all(void *context)
 		for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++) {
 			struct tap_probe_record *record = &world->shared->records[i];
 
-			if (atomic_load(&record->word) == (GENERATION << 8 | TAP_PROBE_POSTED))
+			if (tap_probe_word_is(
+				    atomic_load(&record->word), GENERATION, TAP_PROBE_POSTED))
 				answer(world, record);
 		}
 		atomic_store(&world->shared->sleeping, 1);
@@ -93,7 +94,7 @@ static void begin(struct world *world, bool answering)
 	world->private->generation = GENERATION;
 	world->private->multiplier = UINT64_C(0x9e3779b97f4a7c15);
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
-		world->shared->records[i].word = GENERATION << 8 | TAP_PROBE_FREE;
+		world->shared->records[i].word = tap_probe_word(GENERATION, 0, TAP_PROBE_FREE);
 	world->next_at = (uint64_t)world->region + ((common_size + 63) & ~63ul);
 	if (answering)
 		pthread_create(&world->answerer, NULL, answer_all, world);

@@ -57,21 +57,44 @@ struct tap_probe_slot {
 };
 
 struct tap_probe_private {
-	uint64_t generation; /* of the records' words; 0: disarmed */
+	uint64_t generation; /* of the records' words, 32 bits; 0: disarmed */
 	uint64_t multiplier; /* of the slots' hash; odd */
 	uint64_t unused[6];
 	struct tap_probe_slot slots[TAP_PROBE_SLOTS];
 };
 
-/* A record's word: generation << 8 | state; every change is one
+/* A record's word: generation << 32 | life << 8 | state; every change is one
  * compare-and-swap of the whole, so that a thread that was held for long
- * cannot write into another's record. */
+ * cannot write into another's record. The life is another one each time that
+ * the record is free again: it may be taken back from a thread that left it
+ * behind (killed, or by a longjmp out of a signal handler). The half with life
+ * and state is a futex. */
 enum tap_probe_state {
 	TAP_PROBE_FREE,
 	TAP_PROBE_FILLING,
 	TAP_PROBE_POSTED,
 	TAP_PROBE_ANSWERED,
 };
+
+static inline uint64_t tap_probe_word(uint64_t generation, uint64_t life, enum tap_probe_state state)
+{
+	return generation << 32 | (life & 0xffffff) << 8 | (uint64_t)state;
+}
+
+static inline uint64_t tap_probe_word_to(uint64_t word, enum tap_probe_state state)
+{
+	return (word & ~UINT64_C(0xff)) | (uint64_t)state;
+}
+
+static inline uint64_t tap_probe_word_freed(uint64_t word)
+{
+	return tap_probe_word(word >> 32, (word >> 8) + 1, TAP_PROBE_FREE);
+}
+
+static inline bool tap_probe_word_is(uint64_t word, uint64_t generation, enum tap_probe_state state)
+{
+	return word >> 32 == generation && (word & 0xff) == (uint64_t)state;
+}
 
 struct tap_probe_record {
 	_Atomic uint64_t word;

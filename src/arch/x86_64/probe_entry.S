@@ -101,6 +101,14 @@
 	add $8, %rsp
 	.endm
 
+	/* Calls, and takes the return address from the dead part of the stack:
+	 * found there later, under somebody else's frame, it would look as if the
+	 * thread were inside the probe still. */
+	.macro CALL_AND_WIPE where:vararg
+	call \where
+	movq $0, -8(%rsp)
+	.endm
+
 	.globl tap_probe_slow_call
 	.hidden tap_probe_slow_call
 	.type tap_probe_slow_call, @function
@@ -108,7 +116,7 @@ tap_probe_slow_call:
 	SAVE
 	mov %rsp, %rdi
 	and $-16, %rsp
-	call tap_probe_before
+	CALL_AND_WIPE tap_probe_before
 	test %eax, %eax
 	jnz 1f
 	UNWIND_TO_ENTRY
@@ -118,7 +126,7 @@ tap_probe_slow_call:
 	 * function finds its arguments, and an aligned stack. */
 	mov F_DESC(%rbx), %rax
 	LOAD_CALLER_SAVED
-	call *DESC_ORIGINAL(%rax)
+	CALL_AND_WIPE *DESC_ORIGINAL(%rax)
 	mov %rax, F_RESULT(%rbx)
 	/* From here on registers are to be as that function left them. What its
 	 * arguments were is needed for the record: kept in place of what it
@@ -132,7 +140,7 @@ tap_probe_slow_call:
 	push %r10
 	push %r11
 	mov %rbx, %rdi
-	call tap_probe_after
+	CALL_AND_WIPE tap_probe_after
 	pop %r11
 	pop %r10
 	pop %r9
@@ -159,7 +167,7 @@ tap_probe_slow_free:
 	SAVE
 	mov %rsp, %rdi
 	and $-16, %rsp
-	call tap_probe_freeing
+	CALL_AND_WIPE tap_probe_freeing
 	UNWIND_TO_ENTRY
 	jmp *DESC_ORIGINAL(%rax)
 	.size tap_probe_slow_free, . - tap_probe_slow_free

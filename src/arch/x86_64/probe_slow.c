@@ -51,7 +51,6 @@ void tap_probe_freeing(struct frame *frame);
 #define NOT_SAMPLED (-1)
 
 #define STATE_MASK 0xffull
-#define STATE(generation, state) ((generation) << 8 | (state))
 
 INLINE long system_call(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
 	uint64_t f)
@@ -201,16 +200,18 @@ IN_PROBE int tap_probe_before(struct frame *frame)
 	return frame->cell != 0;
 }
 
+/* *word_ret: the record's word while it is ours, in the state FILLING. */
 INLINE struct tap_probe_record *take_record(
-	struct tap_probe_shared *shared, uint64_t generation, uint64_t hint)
+	struct tap_probe_shared *shared, uint64_t generation, uint64_t hint, uint64_t *word_ret)
 {
 	for (uint32_t i = 0; i < TAP_PROBE_RECORDS; i++) {
 		struct tap_probe_record *record =
 			&shared->records[(hint + i) % TAP_PROBE_RECORDS];
-		uint64_t word = STATE(generation, TAP_PROBE_FREE);
+		uint64_t word = atomic_load(&record->word);
 
-		if (atomic_compare_exchange_strong(
-			    &record->word, &word, STATE(generation, TAP_PROBE_FILLING)))
+		*word_ret = tap_probe_word_to(word, TAP_PROBE_FILLING);
+		if (tap_probe_word_is(word, generation, TAP_PROBE_FREE) &&
+			atomic_compare_exchange_strong(&record->word, &word, *word_ret))
 			return record;
 	}
 	return 0;
@@ -240,10 +241,17 @@ INLINE void fill(struct tap_probe_record *record, const struct frame *frame)
 	regs->fs_base = fs_base();
 }
 
-/* Until the answer, or the deadline, or until somebody disarms us. */
-INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record, uint64_t generation)
+/* Not where we are disarmed, and not in a child that was forked, by a signal
+ * handler, while we were here: the shared page is the parent's. */
+INLINE int is_armed(const struct frame *frame, uint64_t generation)
 {
-	uint64_t posted = STATE(generation, TAP_PROBE_POSTED);
+	return __atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE) == generation;
+}
+
+/* Until the answer, or the deadline, or until somebody disarms us. */
+INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record,
+	uint64_t generation, uint64_t posted)
+{
 	uint32_t low = (uint32_t)posted;
 	int64_t deadline;
 
@@ -253,8 +261,7 @@ INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record
 		__builtin_ia32_pause();
 	}
 	deadline = now_ns() + TAP_PROBE_WAIT_NS;
-	while (atomic_load(&record->word) == posted &&
-		__atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE) == generation) {
+	while (atomic_load(&record->word) == posted && is_armed(frame, generation)) {
 		int64_t now = now_ns();
 		int64_t until = now + TAP_PROBE_SLICE_NS < deadline ? now + TAP_PROBE_SLICE_NS
 								   : deadline;
@@ -268,33 +275,35 @@ INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record
 	}
 }
 
-/* Posts the record and waits. False: no answer came, and the probe stays out
- * from now on. */
-INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t generation)
+/* Posts the record, whose word is given, and waits. False: no answer came. Out
+ * of time, the probe stays out from now on. */
+INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t generation,
+	uint64_t word)
 {
 	struct tap_probe_shared *shared = frame->desc->shared;
-	uint64_t posted = STATE(generation, TAP_PROBE_POSTED);
+	uint64_t posted = tap_probe_word_to(word, TAP_PROBE_POSTED);
 	uint64_t since = ticks();
-	uint64_t word = STATE(generation, TAP_PROBE_FILLING);
 
-	if (!atomic_compare_exchange_strong(&record->word, &word, posted))
+	if (!is_armed(frame, generation) ||
+		!atomic_compare_exchange_strong(&record->word, &word, posted))
 		return 0;
 	atomic_fetch_add(&shared->samples, 1);
 	atomic_fetch_add(&shared->bell, 1);
 	if (atomic_load(&shared->sleeping))
 		system_call(SYS_FUTEX, (uint64_t)&shared->bell, FUTEX_OP_WAKE, 1, 0, 0, 0);
-	wait_for_answer(frame, record, generation);
+	wait_for_answer(frame, record, generation, posted);
+	if (!is_armed(frame, generation))
+		return 0;
 	atomic_fetch_add(&shared->waited_ticks, ticks() - since);
 	word = posted;
-	if (atomic_compare_exchange_strong(
-		    &record->word, &word, STATE(generation, TAP_PROBE_FREE))) {
+	if (atomic_compare_exchange_strong(&record->word, &word, tap_probe_word_freed(posted))) {
 		atomic_fetch_add(&shared->late, 1);
 		word = generation;
 		__atomic_compare_exchange_n(&frame->desc->private->generation, &word, 0, 0,
 			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 		return 0;
 	}
-	return word == STATE(generation, TAP_PROBE_ANSWERED);
+	return word == tap_probe_word_to(posted, TAP_PROBE_ANSWERED);
 }
 
 INLINE void sample(struct frame *frame)
@@ -304,25 +313,26 @@ INLINE void sample(struct frame *frame)
 	uint64_t generation = __atomic_load_n(&private->generation, __ATOMIC_ACQUIRE);
 	struct tap_probe_record *record;
 	int64_t next = frame->gap;
+	uint64_t word;
 
 	if (!generation) {
 		frame->slot->left = INT64_MAX;
 		return;
 	}
-	record = take_record(shared, generation, frame->slot - private->slots);
+	record = take_record(shared, generation, (uint64_t)(frame->slot - private->slots), &word);
 	if (!record) {
 		atomic_fetch_add(&shared->lost, 1);
 	} else {
-		uint64_t word = STATE(generation, TAP_PROBE_ANSWERED);
-
 		fill(record, frame);
-		if (!ask(frame, record, generation)) {
+		if (ask(frame, record, generation, word)) {
+			next = record->next_gap;
+			word = tap_probe_word_to(word, TAP_PROBE_ANSWERED);
+			atomic_compare_exchange_strong(
+				&record->word, &word, tap_probe_word_freed(word));
+		} else if (!is_armed(frame, generation)) {
 			frame->slot->left = INT64_MAX;
 			return;
 		}
-		next = record->next_gap;
-		atomic_compare_exchange_strong(
-			&record->word, &word, STATE(generation, TAP_PROBE_FREE));
 	}
 	if (next < 0 || next > TAP_PROBE_LARGEST_GAP)
 		next = TAP_PROBE_LARGEST_GAP;
@@ -334,7 +344,7 @@ IN_PROBE void tap_probe_after(struct frame *frame)
 {
 	/* Of a realloc that gave nothing the block is still there, unless it was
 	 * asked for size 0. */
-	if (frame->cell)
+	if (frame->cell && frame->desc->private->generation)
 		change_cell(frame->cell,
 			(frame->cell_word & ~STATE_MASK) | TAP_PROBE_CELL_MOVING,
 			frame->result || !size_of(frame) ? TAP_PROBE_CELL_FREED :
