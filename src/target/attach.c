@@ -76,7 +76,6 @@ void target_destroy(struct tap_target *target)
 		tracee_destroy(target, target->gone.items[i]);
 	tap_map_deinit(&target->tracees);
 	tap_map_deinit(&target->breakpoints);
-	tap_map_deinit(&target->passing);
 	tap_vector_free(&target->forgotten);
 	tap_vector_free(&target->gone);
 	tap_vector_free(&target->orphans);

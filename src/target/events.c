@@ -109,23 +109,6 @@ bool event_rewind(struct tap_target *target, struct tracee *tracee)
 	return true;
 }
 
-/* The byte that it ran into was there while code was swapped; by now the
- * function is whole again, one way or the other. */
-static bool pass_on(struct tap_target *target, struct tracee *tracee)
-{
-	struct tap_regs *regs = &tracee->public.regs;
-	siginfo_t info;
-
-	if (!target->passing.count || pt_get_regs(tracee->public.tid, regs) ||
-		!tap_map_find(&target->passing, regs->rip - 1) ||
-		pt_get_siginfo(tracee->public.tid, &info) || info.si_code != SI_KERNEL)
-		return false;
-	regs->rip--;
-	tracee->public.regs_changed = true;
-	tracee_continue(target, tracee, 0);
-	return true;
-}
-
 /* A signal that a tracer alone gets to see: without one it would have been
  * dropped at once, and no call would have ended because of it. */
 static bool is_ignored(struct tap_target *target, pid_t tid, int signal)
@@ -196,8 +179,6 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 			(struct tap_breakpoint *)*tap_map_find(&target->breakpoints, tracee->public.regs.rip);
 		return true;
 	}
-	if (WSTOPSIG(status) == SIGTRAP && pass_on(target, tracee))
-		return false;
 	on_signal(target, tracee, WSTOPSIG(status));
 	return false;
 }

@@ -81,8 +81,6 @@ struct tap_target {
 	struct tap_memory *memory;
 	struct tap_map tracees;     /* tid -> struct tracee * */
 	struct tap_map breakpoints; /* address -> struct tap_breakpoint * */
-	struct tap_map passing;     /* addresses at which a breakpoint byte stood for a moment while
-	                             * code was swapped */
 	TAP_VECTOR(struct orphan) orphans;
 	TAP_VECTOR(struct tap_event) queue; /* events that came while another was waited for */
 	TAP_VECTOR(struct redirect) redirects;

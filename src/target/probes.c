@@ -134,20 +134,22 @@ static struct tap_error *map_shared(struct tap_probes *probes, struct borrowed *
 	return NULL;
 }
 
-/* The head of the region names its owner; the common code lies behind it. */
-static struct tap_error *lay_common(struct tap_probes *probes)
+/* The region names its owner before anything else is done with it. */
+static struct tap_error *lay_common(struct tap_probes *probes, const struct tap_target *target)
 {
 	size_t size;
 	const uint8_t *common = tap_probe_common(&size);
-	struct area_head head;
-	struct tap_error *err = area_fill_head(&head, TAP_PROBE_REGION_BYTES);
+	struct probe_head head = {.target_pid = target->pid,
+		.target_start_ticks = target->process.start_ticks};
+	struct tap_error *err = area_fill_head(&head.area, TAP_PROBE_REGION_BYTES);
 
-	if (!err)
-		err = tap_memory_write(probes->memory, probes->region, common, size);
-	probes->used_bytes = (uint32_t)((size + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
+	head.area.version = PROBE_HEAD_VERSION;
 	if (!err)
 		err = tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, &head,
 			sizeof(head));
+	if (!err)
+		err = tap_memory_write(probes->memory, probes->region, common, size);
+	probes->used_bytes = (uint32_t)((size + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
 	return err;
 }
 
@@ -167,7 +169,7 @@ static struct tap_error *map_region(
 		return err;
 	probes->region = (uint64_t)result;
 	private = probes->region + TAP_PROBE_PRIVATE_AT;
-	err = lay_common(probes);
+	err = lay_common(probes, borrowed->target);
 	if (!err)
 		err = CALL(borrowed, &result, mmap, private, TAP_PROBE_PRIVATE_BYTES,
 			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, UINT64_MAX,
@@ -234,7 +236,7 @@ void tap_probes_destroy(struct tap_probes *probes)
 
 static struct tap_error *reserve(struct tap_probes *probes, size_t size_bytes, uint64_t *at_ret)
 {
-	if (probes->used_bytes + size_bytes > TAP_PROBE_CODE_BYTES)
+	if (probes->used_bytes + size_bytes > TAP_PROBE_NAME_AT)
 		return tap_error_new(TAP_ERR_UNSUPPORTED, "no room for more probes");
 	*at_ret = probes->region + probes->used_bytes;
 	probes->used_bytes +=
@@ -329,11 +331,16 @@ struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t ad
 	uint64_t original, instance;
 	struct tap_error *err;
 
+	/* It is written at once, which only holds within a page. */
+	if (addr % TAP_PROBE_PAGE + TAP_PROBE_JUMP_BYTES > TAP_PROBE_PAGE)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "it lies across the end of a page");
 	if (expected_size > sizeof(patch.original))
 		expected_size = sizeof(patch.original);
 	err = relocate_prologue(probes, &patch, expected, expected_size, &original);
 	if (err)
 		return err;
+	if (end > addr && end - addr < patch.size_bytes)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "it is shorter than a jump");
 	memcpy(patch.original, expected, sizeof(patch.original));
 	if (!tap_memory_try_read(probes->memory, addr, now, patch.size_bytes) ||
 		memcmp(now, expected, patch.size_bytes))
@@ -369,7 +376,8 @@ struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation,
 	struct tap_error *err;
 
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
-		atomic_store(&probes->shared->records[i].word, generation << 8 | TAP_PROBE_FREE);
+		atomic_store(&probes->shared->records[i].word,
+			tap_probe_word(generation, 0, TAP_PROBE_FREE));
 	err = tap_memory_write(probes->memory,
 		private + offsetof(struct tap_probe_private, multiplier), &multiplier,
 		sizeof(multiplier));
@@ -393,13 +401,28 @@ struct tap_error *tap_probes_disarm(struct tap_probes *probes)
 	return err;
 }
 
+static struct tap_error *set_slots(struct tap_probes *probes, int64_t left)
+{
+	struct tap_probe_slot *slots = tap_alloc(TAP_PROBE_SLOTS * sizeof(*slots));
+	struct tap_error *err;
+
+	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++)
+		slots[i].left = left;
+	err = tap_memory_write(probes->memory,
+		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots),
+		slots, TAP_PROBE_SLOTS * sizeof(*slots));
+	free(slots);
+	return err;
+}
+
 struct tap_error *tap_probes_restart(struct tap_probes *probes)
 {
-	static const struct tap_probe_slot slots[TAP_PROBE_SLOTS];
+	return set_slots(probes, 0);
+}
 
-	return tap_memory_write(probes->memory,
-		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots),
-		slots, sizeof(slots));
+struct tap_error *tap_probes_hold(struct tap_probes *probes)
+{
+	return set_slots(probes, INT64_MAX);
 }
 
 bool tap_probes_is_armed(const struct tap_probes *probes)

@@ -28,6 +28,27 @@ struct redirected {
 	bool placed;
 };
 
+/* In the target, so that whoever comes after us can take out what we leave
+ * behind: each place where something of ours was put, or was about to be. */
+#define PLACE_MAX_BYTES 8u
+struct probe_place {
+	uint64_t addr;
+	uint32_t size_bytes; /* TAP_PROBE_JUMP_BYTES, or 8 for a pointer */
+	uint32_t unused;
+	uint8_t original[PLACE_MAX_BYTES];
+	uint8_t ours[PLACE_MAX_BYTES];
+};
+
+struct probe_head {
+	struct area_head area; /* first */
+	uint64_t target_start_ticks;
+	int32_t target_pid; /* in a forked copy of the region: not its own */
+	uint32_t place_count;
+};
+#define PROBE_HEAD_VERSION 2
+#define PROBE_PLACES_MAX                                                                           \
+	((TAP_PROBE_PAGE - sizeof(struct probe_head)) / sizeof(struct probe_place))
+
 struct tap_probes {
 	pid_t pid;
 	struct tap_memory *memory; /* bound to the address space of the attach */
@@ -38,5 +59,19 @@ struct tap_probes {
 	TAP_VECTOR(struct patch) patches;
 	TAP_VECTOR(struct redirected) pointers;
 };
+
+/* A range of addresses. */
+struct range {
+	uint64_t start, end;
+};
+
+/* probes_clear.c: brings every thread that runs to a stop; those that are
+ * blocked in a system call are left. False where one did not stop in time. */
+bool probes_stop(struct tap_target *target);
+/* The same until no thread has an address in the ranges in its registers, on
+ * its stack, or in a signal frame, for 2 s at most. False: nobody is held. */
+bool probes_stop_clear(struct tap_target *target, struct tap_memory *memory,
+	const struct range *ranges, size_t count);
+void probes_continue(struct tap_target *target);
 
 #endif

@@ -99,6 +99,7 @@
 	add $32, %rsp
 	pop %rax
 	add $8, %rsp
+	movq $0, -16(%rsp) /* the descriptor: an address of ours too */
 	.endm
 
 	/* Calls, and takes the return address from the dead part of the stack:
@@ -152,6 +153,7 @@ tap_probe_slow_call:
 	mov F_RESULT(%rbx), %rax
 	mov %rbx, %rsp
 	mov F_RBX(%rsp), %rbx
+	movq $0, F_DESC(%rsp)
 	/* rbp and r12 to r15 are the program's: C code has preserved them. */
 	lea F_SIZE + 16(%rsp), %rsp
 	ret
