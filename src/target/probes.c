@@ -139,14 +139,15 @@ static struct tap_error *lay_common(struct tap_probes *probes, const struct tap_
 {
 	size_t size;
 	const uint8_t *common = tap_probe_common(&size);
-	struct probe_head head = {.target_pid = target->pid,
-		.target_start_ticks = target->process.start_ticks};
-	struct tap_error *err = area_fill_head(&head.area, TAP_PROBE_REGION_BYTES);
+	struct probe_head *head = &probes->head;
+	struct tap_error *err = area_fill_head(&head->area, TAP_PROBE_REGION_BYTES);
 
-	head.area.version = PROBE_HEAD_VERSION;
+	head->target_pid = target->pid;
+	head->target_start_ticks = target->process.start_ticks;
+	head->area.version = PROBE_HEAD_VERSION;
 	if (!err)
-		err = tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, &head,
-			sizeof(head));
+		err = tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, head,
+			sizeof(*head));
 	if (!err)
 		err = tap_memory_write(probes->memory, probes->region, common, size);
 	probes->used_bytes = (uint32_t)((size + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
@@ -395,7 +396,7 @@ struct tap_error *tap_probes_disarm(struct tap_probes *probes)
 		&none, sizeof(none));
 
 	/* Whoever waits is woken, looks and leaves. */
-	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
+	for (unsigned i = 0; probes->shared && i < TAP_PROBE_RECORDS; i++)
 		syscall(SYS_futex, &probes->shared->records[i].word, 1 /* FUTEX_WAKE */, INT32_MAX,
 			NULL, NULL, 0);
 	return err;

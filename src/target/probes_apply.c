@@ -166,12 +166,26 @@ static struct tap_error *unmap(struct tap_probes *probes, struct tap_target *tar
 	return err;
 }
 
+/* Not after an exec, nor in another process of the same number. */
+static bool is_there(const struct tap_probes *probes, struct tap_target *target)
+{
+	struct probe_head head;
+
+	return tap_memory_try_read(
+		       target->memory, probes->region + TAP_PROBE_NAME_AT, &head, sizeof(head)) &&
+		!memcmp(&head.area, &probes->head.area, sizeof(head.area)) &&
+		head.target_start_ticks == probes->head.target_start_ticks &&
+		head.target_pid == probes->head.target_pid;
+}
+
 struct tap_error *tap_probes_remove(struct tap_probes *probes, struct tap_target *target)
 {
 	size_t foreign;
 
-	if (!probes->region)
+	if (!probes->region || !is_there(probes, target)) {
+		probes->region = 0;
 		return NULL;
+	}
 	tap_error_free(tap_probes_disarm(probes));
 	if (!probes_stop_clear(target, probes->memory, NULL, 0))
 		return tap_error_advise(tap_error_new(TAP_ERR_TIMEOUT,

@@ -53,6 +53,7 @@ struct tap_probes {
 	pid_t pid;
 	struct tap_memory *memory; /* bound to the address space of the attach */
 	uint64_t region;           /* 0: not mapped (any more) */
+	struct probe_head head;    /* as it was written there */
 	int fd;                    /* of the shared part */
 	struct tap_probe_shared *shared;
 	uint32_t used_bytes;       /* of the code part */
