@@ -81,6 +81,7 @@ struct tap_command {
 	struct tap_error *(*run)(const struct tap_invocation *invocation, int *exit_ret);
 };
 
+extern const struct tap_command tap_command_clean;
 extern const struct tap_command tap_command_info;
 extern const struct tap_command tap_command_stack;
 extern const struct tap_command tap_command_trace;

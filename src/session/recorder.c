@@ -9,6 +9,7 @@
 #include "heaptap/proc/process.h"
 #include "heaptap/proc/root.h"
 #include "heaptap/proc/tasks.h"
+#include "session/clean.h"
 #include "session/recorder.h"
 #include "session/sampler.h"
 
@@ -292,7 +293,8 @@ static struct tap_error *attach_to_pid(struct recorder *rec)
 
 	if (!err)
 		err = tap_process_check_traceable(&process);
-	if (!err && !rec->options->unsafe)
+	/* Probes are no breakpoints. */
+	if (!err && !rec->options->unsafe && rec->options->engine != TAP_ENGINE_PROBE)
 		err = arming_check_sigtrap(rec);
 	if (!err)
 		err = tap_target_attach(&process, &rec->target);
@@ -401,8 +403,11 @@ void *recorder_run(void *context)
 	struct recorder *rec = context;
 
 	tap_log_defer();
-	rec->error = rec->options->engine == TAP_ENGINE_PROBE ? sampler_run(rec) :
-								run_breakpoints(rec);
+	if (rec->options->pid)
+		rec->error = clean_before_attach(rec->options->pid);
+	if (!rec->error)
+		rec->error = rec->options->engine == TAP_ENGINE_PROBE ? sampler_run(rec) :
+									run_breakpoints(rec);
 	atomic_store(&rec->done, true);
 	return NULL;
 }
