@@ -51,12 +51,12 @@ static bool read_head(struct tap_heap_walker *walker, uint64_t heap, uint64_t ar
 	uint64_t most_bytes, struct heap_head *ret)
 {
 	return tap_memory_try_read(walker->glibc->memory, heap, ret, sizeof(*ret)) &&
-		ret->arena == arena && ret->size_bytes && ret->size_bytes <= most_bytes &&
-		!(ret->size_bytes % PAGE) && !(ret->before % most_bytes);
+	       ret->arena == arena && ret->size_bytes && ret->size_bytes <= most_bytes &&
+	       !(ret->size_bytes % PAGE) && !(ret->before % most_bytes);
 }
 
-static void add_heap(struct tap_heap_walker *walker, uint64_t heap, uint64_t arena,
-	const struct heap_head *head)
+static void add_heap(
+	struct tap_heap_walker *walker, uint64_t heap, uint64_t arena, const struct heap_head *head)
 {
 	uint64_t head_bytes = arena & (PAGE - 1);
 	struct tap_region region = {.arena = arena};
@@ -74,8 +74,8 @@ static void add_heap(struct tap_heap_walker *walker, uint64_t heap, uint64_t are
 	}
 	walker->stats->overhead_bytes += region.range.start - heap;
 	tap_vector_push(&walker->regions, region);
-	tap_vector_push(&walker->taken,
-		((struct tap_range){.start = heap, .end = region.range.end}));
+	tap_vector_push(
+		&walker->taken, ((struct tap_range){.start = heap, .end = region.range.end}));
 }
 
 /* The newest heap holds the top chunk. Their greatest size is 64 MiB, or four
@@ -83,8 +83,7 @@ static void add_heap(struct tap_heap_walker *walker, uint64_t heap, uint64_t are
 static uint64_t newest_heap(
 	struct tap_heap_walker *walker, uint64_t arena, uint64_t top, uint64_t *most_ret)
 {
-	static const uint64_t sizes[] = {
-		UINT64_C(64) << 20, UINT64_C(8) << 20, UINT64_C(4) << 30};
+	static const uint64_t sizes[] = {UINT64_C(64) << 20, UINT64_C(8) << 20, UINT64_C(4) << 30};
 	struct heap_head head;
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {

@@ -28,7 +28,7 @@ static const struct cache_layout layouts[] = {
 	{0x300, 2, BINS_MAX, true}, /* from 2.42 on: the last 12 for large ones */
 };
 
-/* Links of singly linked lists; a list that is a circle ends by its limit. */
+/* Where a link leads that is written at `at`. */
 static uint64_t follow(struct tap_heap_walker *walker, uint64_t at, uint64_t link)
 {
 	uint64_t mask = at >> 12;
@@ -39,8 +39,7 @@ static uint64_t follow(struct tap_heap_walker *walker, uint64_t at, uint64_t lin
 		/* The end of a list tells, and else what can be read. */
 		if (!link || link == mask)
 			walker->links = link ? TAP_LINKS_MASKED : TAP_LINKS_PLAIN;
-		else if (!(link & 15) &&
-			tap_memory_try_u64(walker->glibc->memory, link, &word))
+		else if (!(link & 15) && tap_memory_try_u64(walker->glibc->memory, link, &word))
 			walker->links = TAP_LINKS_PLAIN;
 		else
 			walker->links = TAP_LINKS_MASKED;
@@ -54,9 +53,17 @@ static bool read_list(struct tap_heap_walker *walker, uint64_t chunk, uint64_t s
 	uint64_t limit, uint64_t tag, uint64_t *count_ret)
 {
 	uint64_t words[3], size; /* size of the one before, own, link */
+	uint64_t mark = 0, next_mark = 1;
 
 	*count_ret = 0;
 	while (chunk) {
+		/* A circle comes back to a mark that is moved on at every power of two. */
+		if (*count_ret == next_mark) {
+			mark = chunk;
+			next_mark *= 2;
+		} else if (chunk == mark) {
+			return false;
+		}
 		if (*count_ret >= limit || (chunk & 15) ||
 			!tap_memory_try_read(walker->glibc->memory, chunk, words, sizeof(words)))
 			return false;
@@ -75,46 +82,66 @@ static bool read_list(struct tap_heap_walker *walker, uint64_t chunk, uint64_t s
 
 static uint64_t count_of(const struct cache_layout *layout, const uint8_t *cache, unsigned bin)
 {
-	return layout->count_bytes == 1 ? cache[bin] :
-					  (uint64_t)cache[2 * bin] | (uint64_t)cache[2 * bin + 1] << 8;
+	return layout->count_bytes == 1
+		       ? cache[bin]
+		       : (uint64_t)cache[2 * bin] | (uint64_t)cache[2 * bin + 1] << 8;
 }
 
-/* Room and blocks are as many in each list of a layout that counts slots, but
- * for large blocks, which glibc may limit otherwise. */
-static bool read_cache(struct tap_heap_walker *walker, const struct cache_layout *layout,
-	const uint8_t *cache, size_t *blocks_ret)
+struct cache_sums {
+	uint64_t blocks;
+	uint64_t capacity; /* of each list, where slots are counted */
+	unsigned odd;      /* lists whose count is another by one */
+};
+
+static bool read_bin(struct tap_heap_walker *walker, const struct cache_layout *layout,
+	const uint8_t *cache, unsigned bin, struct cache_sums *sums)
 {
-	uint64_t capacity = UINT64_MAX;
+	uint64_t head = tap_heap_u64(cache + layout->bins * layout->count_bytes + 8 * bin);
+	uint64_t told = count_of(layout, cache, bin), count = 0;
+	uint64_t size = bin < BINS ? TAP_CHUNK_MIN + 16 * bin : 0;
+	uint64_t limit = layout->slots ? LIST_MAX : told + 1;
 
-	*blocks_ret = 0;
-	for (unsigned bin = 0; bin < layout->bins; bin++) {
-		uint64_t head = tap_heap_u64(cache + layout->bins * layout->count_bytes + 8 * bin);
-		uint64_t told = count_of(layout, cache, bin), count = 0;
-		uint64_t size = bin < BINS ? TAP_CHUNK_MIN + 16 * bin : 0;
-
-		if (!layout->slots && !told != !head)
-			return false;
-		if (head && !read_list(walker, head - TAP_CHUNK_HEADER, size,
-				    layout->slots ? LIST_MAX : told, 0, &count))
-			return false;
-		*blocks_ret += count;
-		if (!layout->slots && count != told)
-			return false;
-		if (layout->slots && bin < BINS) {
-			if (capacity != UINT64_MAX && capacity != told + count)
-				return false;
-			capacity = told + count;
-		}
+	if (head && !read_list(walker, head - TAP_CHUNK_HEADER, size, limit, 0, &count))
+		return false;
+	sums->blocks += count;
+	if (layout->slots && bin >= BINS)
+		return true; /* these may have another capacity */
+	if (layout->slots) {
+		/* Room and blocks are as many in each list. */
+		if (!bin)
+			sums->capacity = told + count;
+		told = sums->capacity - told;
 	}
-	return true;
+	if (told != count)
+		sums->odd++;
+	return told + 1 >= count && count + 1 >= told;
+}
+
+/* A thread that was stopped between a list and its count leaves the two apart:
+ * in one list (which, where it is the first, makes all others look odd). */
+static bool read_cache(struct tap_heap_walker *walker, const struct cache_layout *layout,
+	const uint8_t *cache, uint64_t *blocks_ret)
+{
+	struct cache_sums sums = {0};
+	bool is_odd;
+
+	for (unsigned bin = 0; bin < layout->bins; bin++)
+		if (!read_bin(walker, layout, cache, bin, &sums))
+			return false;
+	is_odd = sums.odd == 1 || (layout->slots && sums.odd == BINS - 1);
+	if (is_odd && sums.blocks)
+		walker->stats->inconsistencies++;
+	*blocks_ret = sums.blocks;
+	return is_odd || !sums.odd;
 }
 
 static bool look_for_cache(struct tap_heap_walker *walker, const struct tap_region *region,
 	uint64_t chunk, uint64_t size_bytes, enum tap_chunk_kind kind)
 {
 	uint8_t cache[CACHE_BYTES];
-	size_t blocks, before = walker->freed.count;
+	size_t before = walker->freed.count;
 	enum tap_links links = walker->links;
+	uint64_t blocks;
 
 	(void)region;
 	if (kind != TAP_CHUNK_LIVE || size_bytes < 0x250 || size_bytes > 0x310)

@@ -25,7 +25,8 @@ enum step {
 	STEP_TROUBLE,
 };
 
-static bool read_header(struct chain *chain, uint64_t addr, uint64_t *before_ret, uint64_t *word_ret)
+static bool read_header(
+	struct chain *chain, uint64_t addr, uint64_t *before_ret, uint64_t *word_ret)
 {
 	const uint8_t *header = tap_window_at(&chain->walker->window, addr, TAP_CHUNK_HEADER);
 
@@ -48,8 +49,8 @@ static bool is_plausible(const struct chain *chain, uint64_t at, uint64_t word)
 
 	/* A header has to fit behind it. */
 	return size >= TAP_CHUNK_MIN && !(size & 15) && !(word & TAP_CHUNK_MAPPED) &&
-		at + TAP_CHUNK_HEADER < end && size <= end - at - TAP_CHUNK_HEADER &&
-		!(chain->region->main && (word & TAP_CHUNK_NOT_MAIN));
+	       at + TAP_CHUNK_HEADER < end && size <= end - at - TAP_CHUNK_HEADER &&
+	       !(chain->region->main && (word & TAP_CHUNK_NOT_MAIN));
 }
 
 static bool is_mark(const struct chain *chain, uint64_t word)
@@ -74,8 +75,7 @@ static enum step look(struct chain *chain)
 static void read_top(struct chain *chain)
 {
 	chain->top = 0;
-	tap_arena_try_word(
-		chain->walker->glibc, chain->region->arena, TAP_ARENA_TOP, &chain->top);
+	tap_arena_try_word(chain->walker->glibc, chain->region->arena, TAP_ARENA_TOP, &chain->top);
 }
 
 /* Looks at the chunk again, in a process that may have moved on: it may be

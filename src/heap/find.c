@@ -24,7 +24,7 @@ static bool is_empty_bin(const struct piece *piece, size_t offset)
 	uint64_t self = piece->addr + offset - 16;
 
 	return tap_heap_u64(piece->bytes + offset) == self &&
-		tap_heap_u64(piece->bytes + offset + 8) == self;
+	       tap_heap_u64(piece->bytes + offset + 8) == self;
 }
 
 /* Also one with chunks in it: the first and the last of them point back. */
@@ -39,7 +39,7 @@ static bool is_bin(const struct piece *piece, size_t offset)
 	if (!first || !last || (first & 15) || (last & 15))
 		return false;
 	return tap_memory_try_u64(piece->memory, first + 24, &back) && back == self &&
-		tap_memory_try_u64(piece->memory, last + 16, &forth) && forth == self;
+	       tap_memory_try_u64(piece->memory, last + 16, &forth) && forth == self;
 }
 
 /* The offset of the first of the bins that surround an empty one; SIZE_MAX
@@ -89,7 +89,7 @@ static bool sizes_add_up(const struct tap_glibc *glibc, uint64_t arena)
 	if (top == arena + glibc->bins_at - 16)
 		return true;
 	return system <= most && tap_memory_try_u64(glibc->memory, top + 8, &size) &&
-		(size & ~UINT64_C(7)) <= system;
+	       (size & ~UINT64_C(7)) <= system;
 }
 
 static bool believe(struct tap_glibc *glibc, uint64_t bins)
@@ -99,8 +99,7 @@ static bool believe(struct tap_glibc *glibc, uint64_t bins)
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
 		glibc->bins_at = heads[i];
 		glibc->main_arena = bins - heads[i];
-		if (ring_closes(glibc, glibc->main_arena) &&
-			sizes_add_up(glibc, glibc->main_arena))
+		if (ring_closes(glibc, glibc->main_arena) && sizes_add_up(glibc, glibc->main_arena))
 			return true;
 	}
 	glibc->main_arena = 0;

@@ -18,8 +18,8 @@ static void note_data(
 
 		if (mapping->start >= module->start && mapping->start < module->end &&
 			mapping->readable && mapping->writable && !mapping->shared)
-			tap_vector_push(&glibc->data, ((struct tap_range){mapping->start,
-							     mapping->end}));
+			tap_vector_push(
+				&glibc->data, ((struct tap_range){mapping->start, mapping->end}));
 	}
 }
 
@@ -38,8 +38,8 @@ static bool find_in_modules(struct tap_glibc *glibc, const struct tap_maps *maps
 	return false;
 }
 
-struct tap_error *tap_glibc_open(struct tap_symbols *symbols, struct tap_memory *memory, pid_t pid,
-	struct tap_glibc **ret)
+struct tap_error *tap_glibc_open(
+	struct tap_symbols *symbols, struct tap_memory *memory, pid_t pid, struct tap_glibc **ret)
 {
 	struct tap_glibc *glibc;
 	struct tap_maps maps = {0};

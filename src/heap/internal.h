@@ -91,7 +91,7 @@ struct tap_heap_walker {
 
 /* What a chunk in a region is. */
 enum tap_chunk_kind {
-	TAP_CHUNK_LIVE,     /* or in a cache or fast bin: those look the same */
+	TAP_CHUNK_LIVE, /* or in a cache or fast bin: those look the same */
 	TAP_CHUNK_FREE,
 	TAP_CHUNK_TOP,
 	TAP_CHUNK_OVERHEAD, /* a mark where a region ends */
@@ -119,16 +119,15 @@ bool tap_arena_find(struct tap_glibc *glibc);
 /* Fills arenas, heaps and regions. */
 void tap_arenas_read(struct tap_heap_walker *walker);
 /* A word of an arena, by its offset from the bins. */
-bool tap_arena_try_word(
-	const struct tap_glibc *glibc, uint64_t arena, int offset, uint64_t *ret);
+bool tap_arena_try_word(const struct tap_glibc *glibc, uint64_t arena, int offset, uint64_t *ret);
 
 /* Fills freed. */
 void tap_caches_read(struct tap_heap_walker *walker);
 
 /* Runs of writable private anonymous memory, without the break, stacks and
  * what is in `without` (ascending). */
-void tap_anonymous_ranges(const struct tap_maps *maps, const struct tap_ranges *without,
-	struct tap_ranges *ret);
+void tap_anonymous_ranges(
+	const struct tap_maps *maps, const struct tap_ranges *without, struct tap_ranges *ret);
 /* Chunks that are mappings of their own. */
 void tap_mapped_walk(struct tap_heap_walker *walker);
 

@@ -16,7 +16,7 @@
 static bool is_anonymous(const struct tap_mapping *mapping)
 {
 	return !mapping->inode && mapping->readable && mapping->writable && !mapping->shared &&
-		(!*mapping->path || strncmp(mapping->path, "[anon", 5) == 0);
+	       (!*mapping->path || strncmp(mapping->path, "[anon", 5) == 0);
 }
 
 static void add_range(struct tap_ranges *ranges, uint64_t start, uint64_t end)
@@ -51,8 +51,8 @@ void tap_anonymous_ranges(
 }
 
 struct mapped {
-	uint64_t lead;   /* bytes before the chunk */
-	uint64_t total;  /* of the mapping */
+	uint64_t lead;  /* bytes before the chunk */
+	uint64_t total; /* of the mapping */
 	uint64_t usable;
 };
 
@@ -133,8 +133,8 @@ static void emit(struct tap_heap_walker *walker, uint64_t base, const struct map
 
 static bool is_all_found(const struct tap_heap_walker *walker)
 {
-	return walker->enough || (walker->stats->mapped_told &&
-					 walker->stats->mapped_blocks >= walker->stats->mapped_told);
+	return walker->enough || (walker->stats->mapped_told && walker->stats->mapped_blocks >=
+									walker->stats->mapped_told);
 }
 
 static void sweep(struct tap_heap_walker *walker, const struct tap_range *range)

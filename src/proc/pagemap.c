@@ -14,7 +14,7 @@
 #define EXISTS (UINT64_C(3) << 62)
 
 struct tap_pagemap {
-	int fd; /* -1: not readable */
+	int fd;         /* -1: not readable */
 	uint64_t first; /* page number */
 	size_t count;
 	uint64_t entries[ENTRIES];

@@ -182,7 +182,7 @@ static void walk_range(struct walker *walker, uint64_t start, uint64_t end)
 static bool is_anonymous(const struct tap_mapping *mapping)
 {
 	return !mapping->inode && mapping->readable && mapping->writable && !mapping->shared &&
-		(!*mapping->path || strncmp(mapping->path, "[anon", 5) == 0);
+	       (!*mapping->path || strncmp(mapping->path, "[anon", 5) == 0);
 }
 
 /* Mappings that touch are walked as one: a pool may lie in two of them. */

@@ -34,9 +34,10 @@ enum mode {
 	FOREIGN,
 	BLOCKED,
 	DAMAGED,
+	LYING,
 	BUSY,
 };
-static const char *const modes[] = {"plain", "foreign", "blocked", "damaged", "busy"};
+static const char *const modes[] = {"plain", "foreign", "blocked", "damaged", "lying", "busy"};
 
 struct run {
 	const char *command; /* words */
@@ -94,8 +95,8 @@ static void start(struct target *target, const struct run *run)
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	file = fcntl(memfd_create("told", MFD_CLOEXEC), F_DUPFD_CLOEXEC, 20);
 	assert_int_equal(ftruncate(file, sizeof(*target->told)), 0);
-	target->told = mmap(
-		NULL, sizeof(*target->told), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	target->told =
+		mmap(NULL, sizeof(*target->told), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
 	assert_true(target->told != MAP_FAILED);
 	target->pid = fork();
 	assert_true(target->pid >= 0);
@@ -206,7 +207,7 @@ static void compare_totals(
 	const struct target_told *told, const struct tap_heap_walk *walk, enum mode mode)
 {
 	uint64_t sum = walk->live_bytes - walk->mapped_bytes + walk->cached_bytes +
-		walk->fast_bytes + walk->free_bytes + walk->overhead_bytes;
+		       walk->fast_bytes + walk->free_bytes + walk->overhead_bytes;
 
 	assert_int_equal(walk->inconsistencies, 0);
 	assert_int_equal(walk->stops, 0);
@@ -269,6 +270,33 @@ static void walks_a_damaged_heap_as_far_as_it_goes(void **state)
 	stop(&target);
 }
 
+static bool sum(void *context, const struct tap_heap_block *block)
+{
+	*(uint64_t *)context += block->chunk_bytes;
+	return true;
+}
+
+static void ends_whatever_it_reads(void **state)
+{
+	struct target target = {0};
+	struct tap_heap_walk stats;
+
+	start(&target, *state);
+	assert_int_equal(write(target.input, "g", 1), 1);
+	wait_for_stage(&target, '2');
+	for (int i = 0; i < 30; i++) {
+		uint64_t bytes = 0;
+
+		assert_int_equal(write(target.input, "g", 1), 1);
+		wait_for_stage(&target, '3');
+		assert_ok(tap_glibc_walk(target.glibc, sum, &bytes, &stats));
+		assert_int_equal(stats.live_bytes, bytes);
+		assert_true(stats.stops + stats.inconsistencies > 0);
+	}
+	show(&stats);
+	stop(&target);
+}
+
 static bool count(void *context, const struct tap_heap_block *block)
 {
 	(void)block;
@@ -291,12 +319,6 @@ static void ends_when_told(void **state)
 	stop(&target);
 }
 
-static bool sum(void *context, const struct tap_heap_block *block)
-{
-	*(uint64_t *)context += block->chunk_bytes;
-	return true;
-}
-
 /* While all threads allocate nothing is exact, but what is held all the time
  * is near enough, and every walk ends. */
 static void walks_a_heap_in_motion(void **state)
@@ -309,13 +331,39 @@ static void walks_a_heap_in_motion(void **state)
 	assert_int_equal(write(target.input, "g", 1), 1);
 	wait_for_stage(&target, '2');
 	assert_int_equal(write(target.input, "g", 1), 1);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 10; i++) {
 		bytes = 0;
 		assert_ok(tap_glibc_walk(target.glibc, sum, &bytes, &stats));
 		assert_int_equal(stats.live_bytes, bytes);
 		assert_true(stats.mapped_blocks > 0);
 	}
 	show(&stats);
+	stop(&target);
+}
+
+/* Stopped anywhere, also in the middle of malloc(), a thread leaves apart no
+ * more than what it was at. */
+static void walks_a_heap_stopped_anywhere(void **state)
+{
+	struct target target = {0};
+	struct tap_heap_walk stats;
+	uint64_t bytes;
+
+	start(&target, *state);
+	assert_int_equal(write(target.input, "g", 1), 1);
+	wait_for_stage(&target, '2');
+	assert_int_equal(write(target.input, "g", 1), 1);
+	for (int i = 0; i < 15; i++) {
+		bytes = 0;
+		assert_int_equal(kill(target.pid, SIGSTOP), 0);
+		assert_int_equal(waitpid(target.pid, NULL, WUNTRACED), target.pid);
+		assert_ok(tap_glibc_walk(target.glibc, sum, &bytes, &stats));
+		if (stats.caches != 4 || stats.inconsistencies > 8)
+			show(&stats);
+		assert_int_equal(stats.caches, 4);
+		assert_true(stats.inconsistencies <= 8);
+		assert_int_equal(kill(target.pid, SIGCONT), 0);
+	}
 	stop(&target);
 }
 
@@ -344,21 +392,24 @@ static void add(struct tests *tests, const char *command, const char *root, enum
 		[FOREIGN] = finds_exactly_what_is_held,
 		[BLOCKED] = finds_exactly_what_is_held,
 		[DAMAGED] = walks_a_damaged_heap_as_far_as_it_goes,
+		[LYING] = ends_whatever_it_reads,
 		[BUSY] = walks_a_heap_in_motion,
 	};
 	struct run *run = tap_alloc(sizeof(*run));
 
 	*run = (struct run){.command = command, .root = root, .mode = mode};
-	tap_vector_push(tests, ((struct CMUnitTest){
-				       .name = tap_format("%s %s %s", command, modes[mode], root),
-				       .test_func = functions[mode],
-				       .initial_state = run}));
+	tap_vector_push(tests,
+		((struct CMUnitTest){.name = tap_format("%s %s %s", command, modes[mode], root),
+			.test_func = functions[mode],
+			.initial_state = run}));
 }
 
 static void add_all(struct tests *tests, const char *command, const char *root)
 {
 	for (enum mode mode = PLAIN; mode <= BUSY; mode++)
 		add(tests, command, root, mode);
+	add(tests, command, root, BUSY);
+	tests->items[tests->count - 1].test_func = walks_a_heap_stopped_anywhere;
 }
 
 static void free_tests(struct tests *tests)

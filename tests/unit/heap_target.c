@@ -7,13 +7,18 @@
  *   plain    the main heap is the break alone
  *   foreign  somebody else moves the break meanwhile
  *   blocked  the break cannot grow: the main heap goes on in mappings
- *   damaged  as plain, and a header in the middle of the main heap is wrong
+ *   damaged  one thread; a header in the middle of the main heap is wrong, and a
+ *            fast bin is a circle where there are any
+ *   lying    as damaged, and with every byte it gets words here and there in the
+ *            heap become others
  *   busy     as plain, and after stage 2 all threads go on until killed
  */
+#include <gnu/libc-version.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,7 +31,7 @@
 static struct target_told *told;
 static pthread_barrier_t barrier;
 static atomic_ulong count;
-static bool foreign, blocked, damaged, busy;
+static bool foreign, blocked, damaged, lying, busy;
 static void *volatile escaped;
 
 struct worker {
@@ -203,9 +208,25 @@ static void block_the_break(void)
 {
 	uint64_t end = ((uint64_t)sbrk(0) + 4095) & ~UINT64_C(4095);
 
-	if (mmap((void *)end, 4096, PROT_NONE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
+	if (mmap((void *)end, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		    -1, 0) == MAP_FAILED)
 		abort();
+}
+
+/* A block that is freed twice, with another between, is its own successor but
+ * one. Up to 2.41. */
+static void make_circle(void)
+{
+	void *volatile blocks[10];
+	int minor = 99;
+
+	sscanf(gnu_get_libc_version(), "2.%d", &minor);
+	for (int i = 0; i < 10; i++)
+		blocks[i] = malloc(100);
+	for (int i = 0; i < 9; i++)
+		free(blocks[i]);
+	if (minor < 42)
+		free(blocks[7]);
 }
 
 /* The size of the block after one in the middle. */
@@ -219,15 +240,45 @@ static void damage(void)
 	*(uint64_t *)(block->addr + block->usable_bytes) = 0x4242424242424242;
 }
 
+/* One of the words around the end of a block: of what it holds, of the header
+ * behind it, of what that one holds, which may be a link. */
+static void lie(struct worker *worker)
+{
+	struct target_block *block = &told->blocks[draw(worker) % told->count];
+	uint64_t *word = (uint64_t *)(block->addr + block->usable_bytes) + draw(worker) % 3;
+
+	if (!block->addr || block->usable_bytes > 10000)
+		return;
+	switch (draw(worker) % 5) {
+	case 0:
+		*word ^= UINT64_C(1) << draw(worker) % 48;
+		break;
+	case 1:
+		*word = draw(worker) % 65536;
+		break;
+	case 2:
+		*word = told->blocks[draw(worker) % told->count].addr - 16;
+		break;
+	case 3:
+		*word += draw(worker) % 64 * 16;
+		break;
+	case 4:
+		*word = (uint64_t)draw(worker) << 40;
+		break;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker workers[THREADS];
 	const char *mode = argc > 1 ? argv[1] : "plain";
-	unsigned threads = strcmp(mode, "damaged") == 0 ? 1 : THREADS;
+	unsigned threads = THREADS;
 
 	foreign = strcmp(mode, "foreign") == 0;
 	blocked = strcmp(mode, "blocked") == 0;
-	damaged = strcmp(mode, "damaged") == 0;
+	lying = strcmp(mode, "lying") == 0;
+	damaged = lying || strcmp(mode, "damaged") == 0;
+	threads = damaged ? 1 : THREADS;
 	busy = strcmp(mode, "busy") == 0;
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
 	if (told == MAP_FAILED)
@@ -250,9 +301,16 @@ int main(int argc, char **argv)
 	free_last(&workers[0]);
 	pthread_barrier_wait(&barrier);
 	tell_totals();
-	if (damaged)
+	if (damaged) {
+		make_circle();
 		damage();
+	}
 	say('2');
+	while (lying) {
+		for (int i = 0; i < 20; i++)
+			lie(&workers[0]);
+		say('3');
+	}
 	pthread_barrier_wait(&barrier);
 	if (busy)
 		churn(&workers[0]);

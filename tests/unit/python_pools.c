@@ -164,8 +164,8 @@ static void compare(struct target *target, int64_t told)
 	if (large >= 0)
 		assert_near(before.blocks + (uint64_t)large, (uint64_t)told, "at the start");
 	else
-		assert_true(before.blocks <= (uint64_t)told &&
-			before.blocks > (uint64_t)told / 10 * 9);
+		assert_true(
+			before.blocks <= (uint64_t)told && before.blocks > (uint64_t)told / 10 * 9);
 	assert_int_equal(write(target->input, "g", 1), 1);
 	more = read_told(target, '2');
 	walk(target, &after);
@@ -191,8 +191,8 @@ static void finds_as_many_as_there_are(void **state)
 	if (told >= 0)
 		compare(&target, told);
 	else
-		assert_code(tap_python_pools_walk(target.python, target.pid, &target.maps, see,
-				    NULL, &stats),
+		assert_code(tap_python_pools_walk(
+				    target.python, target.pid, &target.maps, see, NULL, &stats),
 			TAP_ERR_UNSUPPORTED);
 	stop(&target);
 }

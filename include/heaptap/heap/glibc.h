@@ -39,19 +39,19 @@ struct tap_heap_block {
 
 struct tap_heap_walk {
 	uint64_t live_blocks;
-	uint64_t live_bytes;      /* of chunks, mapped ones included */
-	uint64_t mapped_blocks;   /* of the live ones: mapped on their own */
+	uint64_t live_bytes;    /* of chunks, mapped ones included */
+	uint64_t mapped_blocks; /* of the live ones: mapped on their own */
 	uint64_t mapped_bytes;
-	uint64_t cached_blocks;   /* freed, in a thread's cache; "in use" to mallinfo() */
+	uint64_t cached_blocks; /* freed, in a thread's cache; "in use" to mallinfo() */
 	uint64_t cached_bytes;
-	uint64_t fast_blocks;     /* freed, in a fast bin */
+	uint64_t fast_blocks; /* freed, in a fast bin */
 	uint64_t fast_bytes;
-	uint64_t free_blocks;     /* in the other bins, and the rest at the end of each arena */
+	uint64_t free_blocks; /* in the other bins, and the rest at the end of each arena */
 	uint64_t free_bytes;
-	uint64_t overhead_bytes;  /* heads of arenas and heaps, marks at their ends */
-	uint64_t system_bytes;    /* what the arenas say they took; the sum of the above but for
+	uint64_t overhead_bytes; /* heads of arenas and heaps, marks at their ends */
+	uint64_t system_bytes;   /* what the arenas say they took; the sum of the above but for
 	                           * the mapped, where nobody else moved the break */
-	uint32_t mapped_told;     /* how many glibc says it mapped; 0 where that was not found */
+	uint32_t mapped_told;    /* how many glibc says it mapped; 0 where that was not found */
 	uint32_t arenas;
 	uint32_t heaps;           /* of thread arenas */
 	uint32_t caches;          /* of threads, those that hold anything */
@@ -66,8 +66,8 @@ typedef bool (*tap_heap_block_fn)(void *context, const struct tap_heap_block *bl
 
 /* NOT_FOUND where there is no glibc, or nobody has called its malloc yet.
  * memory must outlive it; symbols are used during the call alone. */
-struct tap_error *tap_glibc_open(struct tap_symbols *symbols, struct tap_memory *memory, pid_t pid,
-	struct tap_glibc **ret);
+struct tap_error *tap_glibc_open(
+	struct tap_symbols *symbols, struct tap_memory *memory, pid_t pid, struct tap_glibc **ret);
 void tap_glibc_close(struct tap_glibc *glibc); /* takes NULL */
 
 /* Calls fn for every live block, in no order, once each. It keeps the

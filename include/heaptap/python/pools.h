@@ -21,7 +21,7 @@
 #include "heaptap/python/python.h"
 
 struct tap_pool_walk {
-	uint64_t pools;       /* that hold a block */
+	uint64_t pools; /* that hold a block */
 	uint64_t blocks;
 	uint64_t bytes;       /* of the blocks' size classes */
 	uint64_t free_blocks; /* in those pools: freed, or never handed out */
