@@ -173,9 +173,14 @@ static struct tap_error *run(struct clockwork *clockwork)
 	if (err)
 		return err;
 	while (!atomic_load(&rec->armed) && !atomic_load(&rec->done)) {
-		tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
-		if (tap_stop_requested())
+		struct timespec pause = {0, POLL_NS};
+
+		if (tap_stop_requested()) {
 			recorder_end(rec, TAP_ENDED_SIGNAL);
+			nanosleep(&pause, NULL);
+		} else {
+			tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
+		}
 	}
 	next_ns = tap_clock_ns();
 	while (!err && !is_over(clockwork)) {
