@@ -22,13 +22,13 @@ static double draw(struct sampler *s)
 	return ((double)((x * UINT64_C(2685821657736338717)) >> 11) + 0.5) * 0x1p-53;
 }
 
-int64_t control_draw_gap(struct sampler *s)
+int64_t control_draw(struct sampler *s, double interval_bytes)
 {
 	double gap;
 
-	if (s->interval_bytes <= 0)
+	if (interval_bytes <= 0)
 		return 0;
-	gap = -s->interval_bytes * log(draw(s));
+	gap = -interval_bytes * log(draw(s));
 	return gap < (double)TAP_PROBE_LARGEST_GAP ? (int64_t)gap : TAP_PROBE_LARGEST_GAP;
 }
 
@@ -45,7 +45,6 @@ void control_begin(struct sampler *s)
 {
 	const struct tap_trace_options *options = s->rec->options;
 
-	s->random = tap_clock_wall_ns() | 1;
 	s->interval_bytes = options->exact ? 0 : (double)options->sample_bytes;
 	s->pass_ticks = tap_probe_pass_ticks();
 	open_window(s);

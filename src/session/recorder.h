@@ -180,6 +180,8 @@ uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);
 bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32_t *class_ret,
 	uint64_t *usable_ret);
 uint32_t block_class_of_mapping(uint64_t size_bytes);
+uint32_t block_class_of_pool(uint32_t size_bytes);
+uint32_t block_class_of_chunk(uint64_t usable_bytes);
 
 /* brake.c: true where stops took more than half of the target's time for as
  * long as the window is; held_ns is kept on the way. */

@@ -23,13 +23,13 @@
 /* Every posted record is answered; true where there was one. */
 static bool answer_all(struct sampler *s)
 {
-	uint64_t posted = s->generation << 8 | TAP_PROBE_POSTED;
 	bool any = false;
 
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++) {
 		struct tap_probe_record *record = &s->shared->records[i];
 
-		if (atomic_load(&record->word) != posted)
+		if (!tap_probe_word_is(
+			    atomic_load(&record->word), s->generation, TAP_PROBE_POSTED))
 			continue;
 		samples_answer(s, record);
 		any = true;
@@ -120,6 +120,7 @@ static void record(struct sampler *s)
 		if (!answer_all(s))
 			sleep_on_bell(s, bell);
 		control_adjust(s);
+		reclaim_lost(s);
 		if (atomic_load(&rec->tick) != tick) {
 			tick = atomic_load(&rec->tick);
 			on_tick(s);
@@ -154,10 +155,19 @@ static struct tap_error *begin(struct sampler *s)
 	s->shared = tap_probes_shared(s->probes);
 	s->generation = 1;
 	s->multiplier = GOLDEN;
+	s->random = tap_clock_wall_ns() | 1;
 	s->call_count = rec->points.count;
 	s->calls = tap_alloc((s->call_count + 1) * sizeof(*s->calls));
+	/* Frees are noted from here on, calls are counted once the blocks that
+	 * exist are known. */
+	err = tap_probes_hold(s->probes);
+	if (!err)
+		err = tap_probes_arm(s->probes, s->generation, s->multiplier);
+	if (err)
+		return err;
+	seeding_watch_old_blocks(s);
 	control_begin(s);
-	err = tap_probes_arm(s->probes, s->generation, s->multiplier);
+	err = tap_probes_restart(s->probes);
 	if (err)
 		return err;
 	recorder_note_start(rec);

@@ -50,6 +50,12 @@ struct sampler {
 	double largest_interval_bytes;
 	uint64_t rearms;
 	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
+	/* reclaim.c: as it was at the last look */
+	struct {
+		uint64_t since_ns;
+		uint64_t words[TAP_PROBE_RECORDS];
+		bool out[TAP_PROBE_SLOTS];
+	} reclaim;
 	double *calls;         /* by entry point */
 	size_t call_count;
 };
@@ -72,10 +78,19 @@ void samples_answer(struct sampler *s, struct tap_probe_record *record);
 void control_begin(struct sampler *s);
 /* The interval rises where samples cost more than they may. */
 void control_adjust(struct sampler *s);
-int64_t control_draw_gap(struct sampler *s);
+/* A gap, in bytes, of the exponential distribution with this mean. */
+int64_t control_draw(struct sampler *s, double interval_bytes);
 /* Shares of the target's time since the start: passes through the probes, and
  * samples. */
 void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret);
+
+/* seeding.c: blocks from before the start, so that their frees are seen with
+ * the same error as those of new ones. */
+void seeding_watch_old_blocks(struct sampler *s);
+
+/* reclaim.c: records and slots of threads that did not come back; looks every
+ * quarter of a second. */
+void reclaim_lost(struct sampler *s);
 
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
 struct tap_error *placing_place(struct sampler *s);

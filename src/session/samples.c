@@ -115,17 +115,19 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 
 void samples_answer(struct sampler *s, struct tap_probe_record *record)
 {
-	uint64_t posted = s->generation << 8 | TAP_PROBE_POSTED;
+	uint64_t posted = atomic_load(&record->word);
 	/* Target memory: looked at once, then only the copy. */
 	struct tap_probe_record copy;
 	uint32_t slot;
 
+	if (!tap_probe_word_is(posted, s->generation, TAP_PROBE_POSTED))
+		return;
 	memcpy(&copy, record, sizeof(copy));
 	slot = tap_probe_slot_index(copy.regs.fs_base, s->multiplier);
 	look_at(s, &copy, (double)s->slot_interval[slot]);
 	s->slot_interval[slot] = (float)s->interval_bytes;
-	record->next_gap = control_draw_gap(s);
+	record->next_gap = control_draw(s, s->interval_bytes);
 	if (atomic_compare_exchange_strong(
-		    &record->word, &posted, s->generation << 8 | TAP_PROBE_ANSWERED))
+		    &record->word, &posted, tap_probe_word_to(posted, TAP_PROBE_ANSWERED)))
 		syscall(SYS_futex, &record->word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }

@@ -14,7 +14,7 @@
 #include "target/probes_internal.h"
 
 #define LEFT_MAX 16u
-#define FILE_NAME "/memfd:" AREA_MAGIC
+#define FILE_NAME "/memfd:" PROBE_FILE_NAME
 
 static bool read_head(struct tap_memory *memory, uint64_t region, struct probe_head *ret)
 {

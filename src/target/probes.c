@@ -77,8 +77,9 @@ static struct tap_error *share_memfd(struct tap_probes *probes, struct borrowed 
 	int64_t fd = -1, result;
 	struct tap_error *err;
 
-	/* The name is the region's first word: any string will do. */
-	err = CALL(borrowed, &fd, memfd_create, probes->region + TAP_PROBE_NAME_AT, 1 /* CLOEXEC */);
+	err = CALL(borrowed, &fd, memfd_create,
+		probes->region + TAP_PROBE_NAME_AT + offsetof(struct probe_head, file_name),
+		1 /* CLOEXEC */);
 	if (err)
 		return err;
 	snprintf(name, sizeof(name), "fd/%d", (int)fd);
@@ -143,6 +144,7 @@ static struct tap_error *lay_common(struct tap_probes *probes, const struct tap_
 	struct tap_error *err = area_fill_head(&head->area, TAP_PROBE_REGION_BYTES);
 
 	head->target_pid = target->pid;
+	snprintf(head->file_name, sizeof(head->file_name), "%s", PROBE_FILE_NAME);
 	head->target_start_ticks = target->process.start_ticks;
 	head->area.version = PROBE_HEAD_VERSION;
 	if (!err)
@@ -424,6 +426,28 @@ struct tap_error *tap_probes_restart(struct tap_probes *probes)
 struct tap_error *tap_probes_hold(struct tap_probes *probes)
 {
 	return set_slots(probes, INT64_MAX);
+}
+
+static uint64_t slots_addr(const struct tap_probes *probes)
+{
+	return probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots);
+}
+
+bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slot *slots)
+{
+	return tap_memory_try_read(
+		probes->memory, slots_addr(probes), slots, TAP_PROBE_SLOTS * sizeof(*slots));
+}
+
+bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index)
+{
+	int64_t left = 0;
+	_cleanup_error_ struct tap_error *err = tap_memory_write(probes->memory,
+		slots_addr(probes) + index * sizeof(struct tap_probe_slot) +
+			offsetof(struct tap_probe_slot, left),
+		&left, sizeof(left));
+
+	return !err;
 }
 
 bool tap_probes_is_armed(const struct tap_probes *probes)

@@ -29,13 +29,30 @@
 #define SEGMENTS_AFTER_SP 3
 
 /* Blocked in a system call: in no code of the program, and it comes back to
- * the instruction behind that call. */
+ * the instruction behind that call. A thread in a ptrace stop that was not
+ * taken notice of yet looks the same but for its state. */
 static bool is_blocked(
 	struct tap_target *target, const struct tracee *tracee, struct tap_task_syscall *call)
 {
-	return tracee->state == TRACEE_RUNNING &&
-		tap_task_try_syscall(target->pid, tracee->public.tid, call) && call->blocked &&
-		call->number >= 0;
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	if (tracee->state != TRACEE_RUNNING ||
+		!tap_task_try_syscall(target->pid, tracee->public.tid, call) || !call->blocked ||
+		call->number < 0)
+		return false;
+	err = tap_task_read(target->pid, tracee->public.tid, &task);
+	return !err && (task.state == 'S' || task.state == 'D');
+}
+
+/* A new thread's first stop, before its first instruction, is one too. */
+static bool stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns)
+{
+	int result = tracee_stop(target, tracee, deadline_ns);
+
+	if (result == 0 && tracee->state == TRACEE_STOPPED)
+		result = pt_get_regs(tracee->public.tid, &tracee->public.regs) ?: 1;
+	return result != 0;
 }
 
 bool probes_stop(struct tap_target *target)
@@ -52,8 +69,7 @@ bool probes_stop(struct tap_target *target)
 		if (tap_map_find(&seen, slot->key))
 			continue;
 		tap_map_put(&seen, slot->key, NULL);
-		if (!is_blocked(target, tracee, &call) &&
-			tracee_stop(target, tracee, deadline) == 0)
+		if (!is_blocked(target, tracee, &call) && !stop(target, tracee, deadline))
 			all = false;
 		i = 0; /* stopping one may have brought or taken others */
 	}

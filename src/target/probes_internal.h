@@ -44,7 +44,9 @@ struct probe_head {
 	uint64_t target_start_ticks;
 	int32_t target_pid; /* in a forked copy of the region: not its own */
 	uint32_t place_count;
+	char file_name[24]; /* of the memory that is shared */
 };
+#define PROBE_FILE_NAME "heaptap-probes"
 #define PROBE_HEAD_VERSION 2
 #define PROBE_PLACES_MAX                                                                           \
 	((TAP_PROBE_PAGE - sizeof(struct probe_head)) / sizeof(struct probe_place))

@@ -18,10 +18,12 @@ static bool is_blocked(struct tap_target *target, struct tracee *tracee)
 	struct tap_task task;
 	_cleanup_error_ struct tap_error *err = NULL;
 
-	if (tracee->state != TRACEE_RUNNING || tracee->interrupted)
+	if (tracee->state != TRACEE_RUNNING)
 		return false;
 	err = tap_task_read(target->pid, tracee->public.tid, &task);
-	if (err || (task.state != 'S' && task.state != 'D'))
+	/* One that is uninterruptible does not report an interrupt of before: it
+	 * may be the parent of a vfork, whose child is held here. */
+	if (err || (task.state != 'D' && (task.state != 'S' || tracee->interrupted)))
 		return false;
 	return tap_task_try_syscall(target->pid, tracee->public.tid, &call) && call.blocked &&
 		call.number >= 0 && !area_holds(target, call.pc);

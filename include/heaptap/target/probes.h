@@ -42,8 +42,14 @@ struct tap_error *tap_probes_apply(struct tap_probes *probes, struct tap_target 
  * thread one slow call and then a few instructions a call. Needs no stop. */
 struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier);
 struct tap_error *tap_probes_disarm(struct tap_probes *probes);
-/* Every thread's countdown begins anew, with its next call. */
+/* Every thread's countdown begins anew, with its next call; or (hold) never
+ * ends, until the next restart. */
 struct tap_error *tap_probes_restart(struct tap_probes *probes);
+struct tap_error *tap_probes_hold(struct tap_probes *probes);
+/* The target's slots as they are, TAP_PROBE_SLOTS of them; and one of them
+ * anew. False where the memory is gone. */
+bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slot *slots);
+bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index);
 /* What the target says: it disarms itself where answers stay out. */
 bool tap_probes_is_armed(const struct tap_probes *probes);
 
