@@ -117,6 +117,9 @@ void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
 /* events.c: deals with one stop; true where an event came of it. */
 bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
 	struct tap_event *ret);
+/* Deals with every stop that has come, and lets the thread go on; for the time
+ * in which nobody asks for events. */
+void events_serve(struct tap_target *target);
 /* Undoes a breakpoint's hit that is not to be dealt with now: the PC goes
  * back to the breakpoint. True: it was one of ours. */
 bool event_rewind(struct tap_target *target, struct tracee *tracee);

@@ -17,7 +17,9 @@
 
 #define TRY_NS UINT64_C(2000000000)
 #define STOP_NS UINT64_C(500000000)
-#define PAUSE_NS 1000000
+#define FIRST_PAUSE_NS 1000000
+#define LONGEST_PAUSE_NS 100000000
+#define SLICE_NS 200000
 /* How much of a stack is searched, from its top. */
 #define STACK_SCAN_BYTES (256u << 10)
 /* Stacks of one thread: handlers on alternate stacks, one above the other. */
@@ -178,13 +180,27 @@ static bool in_the_way(struct tap_target *target, const struct search *search)
 	return unseen_children > 0;
 }
 
+/* Lets it run for a while. Who makes a thread meanwhile is held until that is
+ * seen, and so is one that took an interrupt twice. */
+static void let_run(struct tap_target *target, uint64_t pause_ns)
+{
+	uint64_t end = tap_clock_ns() + pause_ns;
+	struct timespec slice = {0, SLICE_NS};
+
+	do {
+		events_serve(target);
+		nanosleep(&slice, NULL);
+	} while (tap_clock_ns() < end);
+	events_serve(target);
+}
+
 bool probes_stop_clear(struct tap_target *target, struct tap_memory *memory,
 	const struct range *ranges, size_t count)
 {
 	_cleanup_free_ uint64_t *words = tap_alloc(STACK_SCAN_BYTES);
 	struct search search = {memory, ranges, count, words};
 	uint64_t deadline = tap_clock_ns() + TRY_NS;
-	struct timespec pause = {0, PAUSE_NS};
+	uint64_t pause_ns = FIRST_PAUSE_NS;
 
 	for (;;) {
 		bool stopped = probes_stop(target);
@@ -194,6 +210,10 @@ bool probes_stop_clear(struct tap_target *target, struct tap_memory *memory,
 		probes_continue(target);
 		if (tap_clock_ns() >= deadline)
 			return false;
-		nanosleep(&pause, NULL);
+		let_run(target, pause_ns);
+		/* On a busy machine it takes a while until a thread has run at all,
+		 * more so with a timer's signals in front. */
+		if (pause_ns < LONGEST_PAUSE_NS)
+			pause_ns *= 2;
 	}
 }

@@ -100,14 +100,18 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 		int status, got;
 
 		/* Any trap swallows an interrupt that is under way
-		 * (kernel/signal.c, ptrace_stop): it is asked for again. */
-		if (!tracee->interrupted) {
+		 * (kernel/signal.c, ptrace_stop): it is asked for again. But one
+		 * that stands in a trap already would stop once more when it is
+		 * let go. */
+		got = pt_wait(tracee->public.tid, 0, &status);
+		if (!got && !tracee->interrupted) {
 			got = pt_interrupt(tracee->public.tid);
 			if (got < 0)
 				return got;
 			tracee->interrupted = true;
 		}
-		got = pt_wait(tracee->public.tid, deadline_ns, &status);
+		if (!got)
+			got = pt_wait(tracee->public.tid, deadline_ns, &status);
 		if (got <= 0)
 			return got;
 		tracee->stopped_ns = tap_clock_ns();
