@@ -71,30 +71,52 @@ static double storm_run_delay(int fd)
 	return (double)waited * 1e-9;
 }
 
+/* How long a thread was held: the time between two looks of its own. */
+struct storm_watch {
+	int fd;
+	double last, looked, delay;
+};
+
+static void storm_watch_begin(struct storm_watch *watch)
+{
+	watch->fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	watch->last = watch->looked = now_s();
+	watch->delay = storm_run_delay(watch->fd);
+}
+
+/* What was before is not counted. */
+static inline void storm_watch_restart(struct storm_watch *watch)
+{
+	watch->last = watch->looked = now_s();
+	watch->delay = storm_run_delay(watch->fd);
+}
+
+static void storm_watch_look(struct storm_watch *watch)
+{
+	double now = now_s(), gap = now - watch->last, delayed;
+
+	watch->last = now;
+	if (gap < 0.02 && now - watch->looked < 0.05)
+		return;
+	delayed = storm_run_delay(watch->fd);
+	gap -= delayed - watch->delay;
+	watch->delay = delayed;
+	watch->looked = now;
+	if (gap > atomic_load(&storm.largest_gap))
+		atomic_store(&storm.largest_gap, gap);
+}
+
 static void *storm_spin(void *context)
 {
-	int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-	double last = now_s(), looked = last, delay = storm_run_delay(fd);
+	struct storm_watch watch;
 
 	(void)context;
+	storm_watch_begin(&watch);
 	while (!atomic_load(&storm.end)) {
-		double now, gap;
-
 		storm_check();
-		now = now_s();
-		gap = now - last;
-		last = now;
-		if (gap > 0.02 || now - looked > 0.05) {
-			double delayed = storm_run_delay(fd);
-
-			gap -= delayed - delay;
-			delay = delayed;
-			looked = now;
-			if (gap > atomic_load(&storm.largest_gap))
-				atomic_store(&storm.largest_gap, gap);
-		}
+		storm_watch_look(&watch);
 	}
-	close(fd);
+	close(watch.fd);
 	return NULL;
 }
 

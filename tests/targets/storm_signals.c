@@ -88,6 +88,7 @@ int main(int argc, char **argv)
 	struct itimerspec spec = { { 0, 1000000 }, { 0, 1000000 } };
 	struct sigaction action = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
 	unsigned int right = compute();
+	struct storm_watch watch;
 	struct timespec next;
 	timer_t timer;
 
@@ -99,9 +100,13 @@ int main(int argc, char **argv)
 	timer_settime(timer, 0, &spec, NULL);
 	say("{\"ready\": true, \"pid\": %d}\n", getpid());
 	clock_gettime(CLOCK_MONOTONIC, &next);
+	storm_watch_begin(&watch);
 	do {
-		for (int i = 0; i < 20; i++)
+		storm_watch_restart(&watch);
+		for (int i = 0; i < 20; i++) {
 			storm_expect(compute() == right);
+			storm_watch_look(&watch);
+		}
 		if (jumps)
 			map_and_jump();
 		add_ns(&next, 2000000);

@@ -36,11 +36,17 @@ static void *work(void *context)
 
 static void *keep_coming(void *context)
 {
+	struct storm_watch watch;
+
+	storm_watch_begin(&watch);
 	while (!atomic_load(&storm.end)) {
 		pthread_t threads[THREADS / 4];
 
-		for (int i = 0; i < THREADS / 4; i++)
+		storm_watch_restart(&watch);
+		for (int i = 0; i < THREADS / 4; i++) {
 			storm_expect(!pthread_create(&threads[i], NULL, work, NULL));
+			storm_watch_look(&watch);
+		}
 		for (int i = 0; i < THREADS / 4; i++)
 			pthread_join(threads[i], NULL);
 	}
