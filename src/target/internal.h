@@ -9,6 +9,7 @@
 #include "heaptap/arch/insn.h"
 #include "heaptap/base/map.h"
 #include "heaptap/base/vector.h"
+#include "heaptap/proc/tasks.h"
 #include "heaptap/target/target.h"
 
 enum tracee_state {
@@ -107,6 +108,9 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 /* Brings one to a stop within the bound, dealing with whatever it reports
  * first; 1: it stands and public.regs are loaded; 0: not in time; < 0: gone. */
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns);
+/* Is this the call that the parent of a vfork is in until its child has gone
+ * on to a program of its own? */
+bool tracee_is_vfork(const struct tap_task_syscall *call);
 /* A stopped tracee that calls can be injected into: one that stands already,
  * else the one that a stop disturbs least. It is to be continued afterwards
  * if *was_running_ret. NULL where there is none now. */

@@ -3,10 +3,8 @@
  * Is a thread in the way? Code is changed, and memory unmapped, only where
  * nobody executes it or will return there.
  */
-#include <linux/sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
@@ -71,7 +69,8 @@ bool probes_stop(struct tap_target *target)
 		if (tap_map_find(&seen, slot->key))
 			continue;
 		tap_map_put(&seen, slot->key, NULL);
-		if (!is_blocked(target, tracee, &call) && !stop(target, tracee, deadline))
+		if (!is_blocked(target, tracee, &call) && !stop(target, tracee, deadline) &&
+			!is_blocked(target, tracee, &call))
 			all = false;
 		i = 0; /* stopping one may have brought or taken others */
 	}
@@ -148,14 +147,6 @@ static bool registers_hold(const struct search *search, const struct tap_regs *r
 	return false;
 }
 
-/* Who waits inside of one of these has a vfork's child, which runs in the same
- * memory. */
-static bool waits_for_child(const struct tap_task_syscall *call)
-{
-	return call->number == SYS_vfork || call->number == SYS_clone3 ||
-		(call->number == SYS_clone && (call->args[0] & CLONE_VFORK));
-}
-
 static bool in_the_way(struct tap_target *target, const struct search *search)
 {
 	struct tap_map_slot *slot;
@@ -172,7 +163,7 @@ static bool in_the_way(struct tap_target *target, const struct search *search)
 				stacks_hold(search, tracee->public.regs.rsp))
 				return true;
 		} else if (is_blocked(target, tracee, &call)) {
-			unseen_children += waits_for_child(&call);
+			unseen_children += tracee_is_vfork(&call);
 			if (is_in(search, call.pc) || stacks_hold(search, call.sp))
 				return true;
 		}

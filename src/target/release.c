@@ -61,7 +61,8 @@ static bool rendezvous(struct tap_target *target)
 
 			if (result == 1)
 				leave_area(target, tracee);
-			else if (result == 0 && tracee->state != TRACEE_STOPPED)
+			else if (result == 0 && tracee->state != TRACEE_STOPPED &&
+				!is_blocked(target, tracee))
 				clear = false;
 		}
 		i = 0; /* stopping one may have brought or taken others */

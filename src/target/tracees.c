@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/proc/tasks.h"
@@ -12,6 +15,9 @@
 #include "target/restart.h"
 
 #define PICK_BOUND_NS UINT64_C(20000000)
+#define PICK_ALL_BOUND_NS UINT64_C(500000000)
+#define PICK_PAUSE_NS 2000000
+#define WAIT_SLICE_NS UINT64_C(3000000)
 
 struct tracee *tracee_find(struct tap_target *target, pid_t tid)
 {
@@ -91,6 +97,35 @@ void tracee_restart_call(struct tap_target *target, struct tracee *tracee)
 	}
 }
 
+bool tracee_is_vfork(const struct tap_task_syscall *call)
+{
+	return call->number == SYS_vfork || call->number == SYS_clone3 ||
+		(call->number == SYS_clone && (call->args[0] & CLONE_VFORK));
+}
+
+/* For as long as a vfork's child runs in the same memory: if that is held
+ * here, for ever. */
+static bool waits_for_child(struct tap_target *target, pid_t tid)
+{
+	struct tap_task_syscall call = {0};
+
+	return tap_task_try_syscall(target->pid, tid, &call) && call.blocked &&
+		tracee_is_vfork(&call);
+}
+
+/* As pt_wait(); 0 also where that wait has no end. */
+static int wait_for_stop(
+	struct tap_target *target, pid_t tid, uint64_t deadline_ns, int *status_ret)
+{
+	for (;;) {
+		uint64_t slice = tap_clock_ns() + WAIT_SLICE_NS;
+		int got = pt_wait(tid, slice < deadline_ns ? slice : deadline_ns, status_ret);
+
+		if (got || slice >= deadline_ns || waits_for_child(target, tid))
+			return got;
+	}
+}
+
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns)
 {
 	if (tracee->state == TRACEE_STOPPED)
@@ -111,7 +146,7 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 			tracee->interrupted = true;
 		}
 		if (!got)
-			got = pt_wait(tracee->public.tid, deadline_ns, &status);
+			got = wait_for_stop(target, tracee->public.tid, deadline_ns, &status);
 		if (got <= 0)
 			return got;
 		tracee->stopped_ns = tap_clock_ns();
@@ -195,7 +230,7 @@ static struct tracee *least_disturbed(struct tap_target *target, const struct ta
 	return best;
 }
 
-struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
+static struct tracee *try_pick(struct tap_target *target, bool *was_running_ret)
 {
 	struct tap_map tried = {0};
 	struct tracee *tracee;
@@ -211,5 +246,21 @@ struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
 			break;
 	}
 	tap_map_deinit(&tried);
+	return tracee;
+}
+
+struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret)
+{
+	uint64_t deadline = tap_clock_ns() + PICK_ALL_BOUND_NS;
+	struct timespec pause = {0, PICK_PAUSE_NS};
+	struct tracee *tracee;
+
+	/* Those that were there may have ended, and new ones not have begun. */
+	while (!(tracee = try_pick(target, was_running_ret)) && tap_clock_ns() < deadline) {
+		/* A hit is not for us to lose. */
+		if (!target->breakpoints.count)
+			events_serve(target);
+		nanosleep(&pause, NULL);
+	}
 	return tracee;
 }
