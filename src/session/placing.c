@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
 #include "session/sampler.h"
 
 #define CODE_BYTES 64
+#define HURRY_NICE (-15)
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
@@ -171,12 +173,20 @@ static struct tap_error *on_own_thread(struct sampler *s, void *(*run)(void *))
 	return err;
 }
 
+/* While we hold threads of the target we do not stand in line behind them. Only
+ * this thread's; without the right to, nothing. */
+static void hurry(void)
+{
+	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
+}
+
 static void *run_place(void *context)
 {
 	struct sampler *s = context;
 	struct tap_error *err, *release = NULL;
 
 	tap_log_defer();
+	hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = place(s);
@@ -195,6 +205,7 @@ static void *run_remove(void *context)
 	struct tap_error *err, *release = NULL;
 
 	tap_log_defer();
+	hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = tap_probes_remove(s->probes, s->rec->target);

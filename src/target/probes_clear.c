@@ -42,7 +42,7 @@ static bool is_blocked(
 		call->number < 0)
 		return false;
 	err = tap_task_read(target->pid, tracee->public.tid, &task);
-	return !err && (task.state == 'S' || task.state == 'D');
+	return !err && (task.state == 'D' || (task.state == 'S' && !tracee->interrupted));
 }
 
 /* A new thread's first stop, before its first instruction, is one too. */
@@ -55,6 +55,22 @@ static bool stop(struct tap_target *target, struct tracee *tracee, uint64_t dead
 	return result != 0;
 }
 
+/* All at once: each has to be run by a processor before it stops, and those
+ * that have stopped are in nobody's way. */
+static void interrupt_all(struct tap_target *target)
+{
+	struct tap_map_slot *slot;
+
+	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
+		struct tracee *tracee = (struct tracee *)slot->value;
+		struct tap_task_syscall call = {0};
+
+		if (tracee->state == TRACEE_RUNNING && !tracee->interrupted &&
+			!is_blocked(target, tracee, &call))
+			tracee->interrupted = pt_interrupt(tracee->public.tid) == 0;
+	}
+}
+
 bool probes_stop(struct tap_target *target)
 {
 	uint64_t deadline = tap_clock_ns() + STOP_NS;
@@ -62,6 +78,7 @@ bool probes_stop(struct tap_target *target)
 	struct tap_map_slot *slot;
 	bool all = true;
 
+	interrupt_all(target);
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *tracee = (struct tracee *)slot->value;
 		struct tap_task_syscall call = {0};

@@ -50,6 +50,14 @@ static bool rendezvous(struct tap_target *target)
 	struct tap_map_slot *slot;
 	bool clear = true;
 
+	/* All at once: each has to be run by a processor before it stops. */
+	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
+		struct tracee *tracee = (struct tracee *)slot->value;
+
+		if (tracee->state == TRACEE_RUNNING && !tracee->interrupted &&
+			!is_blocked(target, tracee))
+			tracee->interrupted = pt_interrupt(tracee->public.tid) == 0;
+	}
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *tracee = (struct tracee *)slot->value;
 

@@ -87,11 +87,7 @@ def test_a_python_storm_is_recorded_and_goes_on(interpreter, kind, tmp_path):
         check_right(target)
 
 
-def test_a_forked_child_can_be_recorded_itself(tmp_path):
-    """It has the probes of its parent's recording, without their effect: they
-    are taken out first, also while that goes on."""
-    with Target(built("forker")) as target:
-        pass
+def test_one_at_work_is_left_alone():
     with storm("forks") as target:
         with Running("trace", "--engine", "probe", "-d", "30s", "--json", target.pid) as running:
             wait_for(lambda: ours(target.pid), 10, "the probes")
