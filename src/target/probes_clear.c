@@ -164,6 +164,15 @@ static bool registers_hold(const struct search *search, const struct tap_regs *r
 	return false;
 }
 
+static bool is_there(struct tap_target *target, const struct tracee *tracee)
+{
+	pid_t process = tracee->foreign ? tracee->public.tid : target->pid;
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = tap_task_read(process, tracee->public.tid, &task);
+
+	return !err && task.state != 'Z' && task.state != 'X';
+}
+
 static bool in_the_way(struct tap_target *target, const struct search *search)
 {
 	struct tap_map_slot *slot;
@@ -183,6 +192,9 @@ static bool in_the_way(struct tap_target *target, const struct search *search)
 			unseen_children += tracee_is_vfork(&call);
 			if (is_in(search, call.pc) || stacks_hold(search, call.sp))
 				return true;
+		} else if (is_there(target, tracee)) {
+			/* It was blocked, and woke. */
+			return true;
 		}
 	}
 	return unseen_children > 0;
