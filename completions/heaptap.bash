@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of heaptap(1) for bash.
 
-_heaptap_commands='trace watch stack info help'
+_heaptap_commands='trace watch stack info clean help'
 
 # The options of a command, a word each.
 _heaptap_options()
@@ -18,7 +18,7 @@ _heaptap_options()
 	stack)
 		echo --native --python
 		;;
-	info) ;;
+	info | clean) ;;
 	esac
 }
 

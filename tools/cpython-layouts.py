@@ -83,6 +83,7 @@ MEMBERS = [
     ('unicode.data', 'PyUnicodeObject', ['data.any']),
     ('pool.header_size', 'pool_header', ['<sizeof>']),
     ('pool.count', 'pool_header', ['ref.count']),
+    ('pool.free_block', 'pool_header', ['freeblock']),
     ('pool.class_index', 'pool_header', ['szidx']),
     ('pool.next_offset', 'pool_header', ['nextoffset']),
     ('pool.max_next_offset', 'pool_header', ['maxnextoffset']),

@@ -14,7 +14,7 @@ static int by_class(const void *a, const void *b)
 
 static double room(const struct tap_growth_cell *cell, double replaced)
 {
-	return cell->live_blocks > 0 ? (double)cell->live_blocks - replaced : 0;
+	return cell->live_blocks > 0 ? cell->live_blocks - replaced : 0;
 }
 
 /* Those that free blocks of their own, as far as they do. */
@@ -22,7 +22,7 @@ static double own_weight(const struct tap_growth_cell *cell, double replaced)
 {
 	double left = room(cell, replaced);
 
-	return left < (double)cell->freed_blocks ? left : (double)cell->freed_blocks;
+	return left < cell->freed_blocks ? left : cell->freed_blocks;
 }
 
 /* Shares `blocks` out by weight, never more to one than it has room for;
@@ -52,25 +52,23 @@ static double share_out(const struct tap_growth_cell *cells, double *replaced, s
 	return blocks;
 }
 
-static void net_class(const struct tap_growth_cell *cells, size_t count, uint64_t unseen_blocks,
-	int64_t *replaced_bytes)
+static void net_class(const struct tap_growth_cell *cells, size_t count, double unseen_blocks,
+	double *replaced_bytes)
 {
 	double *replaced = tap_alloc(count * sizeof(*replaced));
 	double left;
 
-	left = share_out(cells, replaced, count, (double)unseen_blocks, own_weight);
+	left = share_out(cells, replaced, count, unseen_blocks, own_weight);
 	share_out(cells, replaced, count, left, room);
 	for (size_t i = 0; i < count; i++)
 		if (cells[i].live_blocks > 0)
-			replaced_bytes[cells[i].site] += (int64_t)(replaced[i] *
-					(double)cells[i].live_bytes /
-					(double)cells[i].live_blocks +
-				0.5);
+			replaced_bytes[cells[i].site] +=
+				replaced[i] * cells[i].live_bytes / cells[i].live_blocks;
 	free(replaced);
 }
 
 void tap_growth_net(struct tap_growth_cell *cells, size_t count,
-	const struct tap_ledger_class_list *classes, int64_t *replaced_bytes)
+	const struct tap_ledger_class_list *classes, double *replaced_bytes)
 {
 	qsort(cells, count, sizeof(*cells), by_class);
 	for (size_t c = 0; c < classes->count; c++) {

@@ -23,6 +23,8 @@ enum tap_option_kind {
 	TAP_OPTION_FLAG,     /* bool */
 	TAP_OPTION_TEXT,     /* const char * */
 	TAP_OPTION_DURATION, /* double, seconds */
+	TAP_OPTION_SIZE,     /* uint64_t, bytes */
+	TAP_OPTION_PERCENT,  /* double, 0 to 100 */
 	TAP_OPTION_NUMBER,   /* int64_t, from 1 on */
 	TAP_OPTION_CHOICE,   /* const char *, one of the words in argument, "a|b|c" */
 	TAP_OPTION_LIST,     /* struct tap_option_list: can be given several times */
@@ -79,6 +81,7 @@ struct tap_command {
 	struct tap_error *(*run)(const struct tap_invocation *invocation, int *exit_ret);
 };
 
+extern const struct tap_command tap_command_clean;
 extern const struct tap_command tap_command_info;
 extern const struct tap_command tap_command_stack;
 extern const struct tap_command tap_command_trace;

@@ -10,12 +10,13 @@ const struct tap_command *const tap_commands[] = {
 	&tap_command_watch,
 	&tap_command_stack,
 	&tap_command_info,
+	&tap_command_clean,
 	NULL,
 };
 
 /* Words of later versions, so that they are not taken for mistakes. */
 static const char *const later_commands[] = {"report", "top", "snap", "diff", "types", "refs",
-	"lines", "show", "check", "batch", "clean", NULL};
+	"lines", "show", "check", "batch", NULL};
 
 static struct tap_error *refuse_bare_pid(const char *word)
 {
@@ -39,7 +40,7 @@ static struct tap_error *refuse_unknown(const char *word)
 	if (near)
 		return tap_error_advise(err, "did you mean '%s'?", near);
 	return tap_error_advise(
-		err, "the commands are trace, watch, stack, info and help; see heaptap --help");
+		err, "the commands are trace, watch, stack, info, clean and help; see heaptap --help");
 }
 
 struct tap_error *tap_command_find(const char *word, const struct tap_command **ret)
@@ -57,7 +58,7 @@ struct tap_error *tap_command_find(const char *word, const struct tap_command **
 					"'%s' is not in this version of heaptap (" HEAPTAP_VERSION
 					")",
 					word),
-				"the commands there are: trace, watch, stack, info");
+				"the commands there are: trace, watch, stack, info, clean");
 	if (*word && !word[strspn(word, "0123456789")])
 		return refuse_bare_pid(word);
 	if (*word == '-')

@@ -136,6 +136,10 @@ static struct tap_error *take(
 		return NULL;
 	case TAP_OPTION_DURATION:
 		return tap_error_wrap(tap_text_parse_duration(argument, member), "--%s", row->name);
+	case TAP_OPTION_SIZE:
+		return tap_error_wrap(tap_text_parse_size(argument, member), "--%s", row->name);
+	case TAP_OPTION_PERCENT:
+		return tap_error_wrap(tap_text_parse_percent(argument, member), "--%s", row->name);
 	case TAP_OPTION_NUMBER:
 		return take_number(row, argument, member);
 	case TAP_OPTION_CHOICE:

@@ -16,6 +16,8 @@ struct values {
 	double duration_s;
 	double interval_s;
 	const char *engine;
+	uint64_t sample_bytes;
+	double overhead_percent;
 	bool exact;
 	bool unsafe;
 	bool fail_on_leak;
@@ -41,8 +43,10 @@ static const struct tap_option options[] = {
 		"Record also where a thread blocks or ignores SIGTRAP"},
 	{"fail-on-leak", 0, NULL, TAP_OPTION_FLAG, AT(fail_on_leak),
 		"Exit with 1 where the verdict is a leak"},
-	{"sample", 0, "SIZE", TAP_OPTION_LATER, 0, "Bytes between two samples"},
-	{"overhead", 0, "PCT", TAP_OPTION_LATER, 0, "What recording may cost"},
+	{"sample", 0, "SIZE", TAP_OPTION_SIZE, AT(sample_bytes),
+		"Probes: one sample in so many bytes (default: every call, as far as --overhead allows)"},
+	{"overhead", 0, "PCT", TAP_OPTION_PERCENT, AT(overhead_percent),
+		"Probes: what samples may cost (default: 5)"},
 	{"group", 0, "line|function|file|stack", TAP_OPTION_LATER, 0, "What a site is"},
 	{"include", 0, "GLOB", TAP_OPTION_LATER, 0, "Only sites with a frame in such a file"},
 	{"exclude", 0, "GLOB", TAP_OPTION_LATER, 0, "No sites with a frame in such a file"},
@@ -83,15 +87,11 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 	return NULL;
 }
 
-static struct tap_error *check_engine(const struct values *values)
+static enum tap_trace_engine engine_of(const struct values *values)
 {
 	if (!strcmp(values->engine, "probe"))
-		return tap_error_advise(
-			tap_error_new(TAP_ERR_USAGE,
-				"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION
-				")"),
-			"leave it out, or use --engine breakpoint");
-	return NULL;
+		return TAP_ENGINE_PROBE;
+	return strcmp(values->engine, "breakpoint") ? TAP_ENGINE_AUTO : TAP_ENGINE_BREAKPOINT;
 }
 
 static struct tap_error *choose_target(
@@ -189,13 +189,16 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	__attribute__((cleanup(symbols_deinit))) struct symbols symbols = {0};
 	struct tap_trace_options session = {
 		.interval_s = values->interval_s,
+		.engine = engine_of(values),
 		.exact = values->exact,
+		.sample_bytes = values->sample_bytes,
+		.overhead = values->overhead_percent / 100,
 		.unsafe = values->unsafe,
 		.debug_dir = common->debug_dir,
 	};
 	struct tap_error *err;
 
-	err = check_engine(values);
+	err = NULL;
 	if (!err)
 		err = symbols_init(&symbols, &values->symbols);
 	if (!err)

@@ -8,6 +8,7 @@
 struct entry {
 	uint64_t size_bytes;
 	uint64_t baseline_bytes;
+	double weight;
 	uint32_t baseline_class;
 	uint32_t cell;
 	uint32_t next_free; /* plus 1 */
@@ -15,12 +16,12 @@ struct entry {
 
 struct point {
 	uint32_t tick;
-	int64_t live_bytes;
+	double live_bytes;
 };
 
 /* The live bytes of one stack over time: a point only where they changed. */
 struct curve {
-	int64_t live_bytes;
+	double live_bytes;
 	bool dirty;
 	TAP_VECTOR(struct point) points;
 };
@@ -89,7 +90,7 @@ static struct tap_ledger_class *find_class(struct tap_ledger *ledger, uint32_t s
 }
 
 /* The stack's live bytes change; its curve gets a point at the next tick. */
-static void move_curve(struct tap_ledger *ledger, uint32_t stack, int64_t change)
+static void move_curve(struct tap_ledger *ledger, uint32_t stack, double change)
 {
 	struct curve *curve;
 
@@ -116,41 +117,59 @@ static uint32_t take_entry(struct tap_ledger *ledger)
 	return index;
 }
 
-/* Only the part beyond the baseline is new. */
-static int64_t credit(uint64_t size_bytes, uint64_t baseline_bytes)
+static double weight(const struct tap_ledger_block *block)
 {
-	return (int64_t)size_bytes - (int64_t)baseline_bytes;
+	return block->weight > 1 ? block->weight : 1;
+}
+
+/* Only the part beyond the baseline is new. */
+static double credit(const struct tap_ledger_block *block)
+{
+	return ((double)block->size_bytes - (double)block->baseline_bytes) * weight(block);
 }
 
 /* A block with a baseline is an old one still: none more than before. */
-static unsigned blocks(uint64_t baseline_bytes)
+static double blocks(const struct tap_ledger_block *block)
 {
-	return baseline_bytes ? 0 : 1;
+	return block->baseline_bytes ? 0 : weight(block);
+}
+
+static double variance(const struct tap_ledger_block *block)
+{
+	double size = (double)block->size_bytes - (double)block->baseline_bytes;
+
+	return size * size * weight(block) * (weight(block) - 1);
+}
+
+/* The block is there, or (direction -1) no longer. */
+static void count_live(struct tap_ledger *ledger, struct tap_ledger_cell *cell,
+	const struct tap_ledger_block *block, double direction)
+{
+	cell->live_blocks += direction * blocks(block);
+	cell->live_bytes += direction * credit(block);
+	cell->variance += direction * variance(block);
+	move_curve(ledger, cell->stack, direction * credit(block));
 }
 
 static void settle(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block)
 {
-	int64_t bytes = credit(block->size_bytes, block->baseline_bytes);
 	uint32_t index = take_entry(ledger);
 	struct entry *entry = &ledger->entries.items[index];
-	struct tap_ledger_cell *cell;
 
 	entry->size_bytes = block->size_bytes;
 	entry->baseline_bytes = block->baseline_bytes;
 	entry->baseline_class = block->baseline_class;
+	entry->weight = block->weight;
 	entry->cell = find_cell(ledger, block->stack, block->size_class);
 	*tap_map_put(&ledger->live, addr, NULL) = index;
-	cell = &ledger->cells.items[entry->cell];
-	cell->live_blocks += blocks(block->baseline_bytes);
-	cell->live_bytes += bytes;
-	move_curve(ledger, block->stack, bytes);
+	count_live(ledger, &ledger->cells.items[entry->cell], block, 1);
 }
 
 void tap_ledger_add(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block)
 {
-	int64_t bytes = credit(block->size_bytes, block->baseline_bytes);
+	double bytes = credit(block);
 	struct tap_ledger_block old;
 	struct tap_ledger_cell *cell;
 
@@ -158,22 +177,22 @@ void tap_ledger_add(
 		tap_ledger_freed(ledger, &old);
 	settle(ledger, addr, block);
 	cell = &ledger->cells.items[find_cell(ledger, block->stack, block->size_class)];
-	cell->allocated_blocks += blocks(block->baseline_bytes);
-	ledger->totals.allocated_blocks += blocks(block->baseline_bytes);
+	cell->allocated_blocks += blocks(block);
+	ledger->totals.allocated_blocks += blocks(block);
 	/* Less than the baseline: an old block shrank. That is given back, not
 	 * allocated. */
 	if (bytes >= 0) {
-		cell->allocated_bytes += (uint64_t)bytes;
-		ledger->totals.allocated_bytes += (uint64_t)bytes;
+		cell->allocated_bytes += bytes;
+		ledger->totals.allocated_bytes += bytes;
 	} else {
-		cell->freed_bytes += (uint64_t)-bytes;
-		ledger->totals.freed_bytes += (uint64_t)-bytes;
+		cell->freed_bytes += -bytes;
+		ledger->totals.freed_bytes += -bytes;
 	}
 	if (block->size_class != TAP_LEDGER_NO_CLASS) {
 		struct tap_ledger_class *class = find_class(ledger, block->size_class);
 
-		class->request_blocks++;
-		class->request_bytes += block->size_bytes;
+		class->request_blocks += weight(block);
+		class->request_bytes += (double)block->size_bytes * weight(block);
 	}
 }
 
@@ -182,7 +201,6 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
 	struct tap_ledger_cell *cell;
 	struct entry *entry;
 	uint64_t index;
-	int64_t bytes;
 
 	if (!tap_map_remove(&ledger->live, addr, &index))
 		return false;
@@ -194,11 +212,9 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
 		.baseline_class = entry->baseline_class,
 		.stack = cell->stack,
 		.size_class = cell->size_class,
+		.weight = entry->weight,
 	};
-	bytes = credit(entry->size_bytes, entry->baseline_bytes);
-	cell->live_blocks -= blocks(entry->baseline_bytes);
-	cell->live_bytes -= bytes;
-	move_curve(ledger, cell->stack, -bytes);
+	count_live(ledger, cell, ret, -1);
 	entry->next_free = ledger->first_free;
 	ledger->first_free = (uint32_t)index + 1;
 	return true;
@@ -206,34 +222,36 @@ bool tap_ledger_take(struct tap_ledger *ledger, uint64_t addr, struct tap_ledger
 
 void tap_ledger_replaced(struct tap_ledger *ledger, const struct tap_ledger_block *block)
 {
-	int64_t bytes = credit(block->size_bytes, block->baseline_bytes);
+	double bytes = credit(block);
 	struct tap_ledger_cell *cell =
 		&ledger->cells.items[find_cell(ledger, block->stack, block->size_class)];
 
-	cell->freed_blocks += blocks(block->baseline_bytes);
-	ledger->totals.freed_blocks += blocks(block->baseline_bytes);
+	cell->freed_blocks += blocks(block);
+	ledger->totals.freed_blocks += blocks(block);
 	if (bytes >= 0) {
-		cell->freed_bytes += (uint64_t)bytes;
-		ledger->totals.freed_bytes += (uint64_t)bytes;
+		cell->freed_bytes += bytes;
+		ledger->totals.freed_bytes += bytes;
 	} else {
-		cell->allocated_bytes += (uint64_t)-bytes;
-		ledger->totals.allocated_bytes += (uint64_t)-bytes;
+		cell->allocated_bytes += -bytes;
+		ledger->totals.allocated_bytes += -bytes;
 	}
 }
 
 /* An old block went. Its bytes: what was asked for, where somebody knows. */
-static void free_old(struct tap_ledger *ledger, uint32_t size_class, uint64_t bytes)
+static void free_old(
+	struct tap_ledger *ledger, uint32_t size_class, double bytes, double count)
 {
 	if (size_class == TAP_LEDGER_NO_CLASS) {
-		ledger->totals.unclassed_unseen_blocks++;
+		ledger->totals.unclassed_unseen_blocks += count;
 	} else {
 		struct tap_ledger_class *class = find_class(ledger, size_class);
 
-		class->unseen_blocks++;
-		class->unseen_bytes += bytes;
+		class->unseen_blocks += count;
+		class->unseen_bytes += bytes * count;
+		class->variance += bytes * bytes * count * (count - 1);
 	}
-	ledger->totals.unseen_freed_blocks++;
-	ledger->totals.unseen_freed_bytes += bytes;
+	ledger->totals.unseen_freed_blocks += count;
+	ledger->totals.unseen_freed_bytes += bytes * count;
 }
 
 void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *block)
@@ -241,7 +259,8 @@ void tap_ledger_freed(struct tap_ledger *ledger, const struct tap_ledger_block *
 	tap_ledger_replaced(ledger, block);
 	/* What it was before the start goes with it. */
 	if (block->baseline_bytes)
-		free_old(ledger, block->baseline_class, block->baseline_bytes);
+		free_old(ledger, block->baseline_class, (double)block->baseline_bytes,
+			weight(block));
 }
 
 void tap_ledger_trimmed(
@@ -262,18 +281,18 @@ void tap_ledger_put_back(
 		settle(ledger, addr, block);
 }
 
-void tap_ledger_free_unseen(
-	struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes)
+void tap_ledger_free_unseen(struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes,
+	double count)
 {
 	const struct tap_ledger_class *class =
 		size_class == TAP_LEDGER_NO_CLASS ? NULL : find_class(ledger, size_class);
-	uint64_t bytes = usable_bytes;
+	double bytes = (double)usable_bytes;
 
 	/* What was asked for nobody saw; what is asked for in this class now is
 	 * the best guess, and balances the new blocks. */
 	if (class && class->request_blocks)
-		bytes = class->request_bytes / class->request_blocks;
-	free_old(ledger, size_class, bytes);
+		bytes = (double)(uint64_t)(class->request_bytes / class->request_blocks);
+	free_old(ledger, size_class, bytes, count);
 }
 
 void tap_ledger_tick(struct tap_ledger *ledger, uint32_t tick)
@@ -300,7 +319,7 @@ void tap_ledger_add_curve(
 	curve = &ledger->curves.items[stack];
 	for (size_t tick = 0; tick < ticks; tick++) {
 		while (next < curve->points.count && curve->points.items[next].tick <= tick)
-			value = (double)curve->points.items[next++].live_bytes;
+			value = curve->points.items[next++].live_bytes;
 		values[tick] += value;
 	}
 }

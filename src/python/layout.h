@@ -94,7 +94,7 @@ struct tap_python_layout {
 		int32_t data;                     /* pointer to them where not compact */
 	} unicode;
 	struct {
-		int32_t header_size, count, class_index, next_offset, max_next_offset;
+		int32_t header_size, count, free_block, class_index, next_offset, max_next_offset;
 		int32_t size; /* and alignment of a pool */
 	} pool;
 

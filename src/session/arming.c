@@ -16,7 +16,7 @@
 #define LOOK_EVERY_NS UINT64_C(1000000000)
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 
-static struct hook *new_hook(struct recorder *rec)
+struct hook *arming_new_hook(struct recorder *rec)
 {
 	struct hook *hook = tap_alloc(sizeof(*hook));
 
@@ -36,7 +36,7 @@ static struct tap_entry_point *new_point(
 }
 
 /* The row of an entry point that was armed before a pause. */
-static size_t find_point(
+size_t arming_find_point(
 	struct recorder *rec, const char *module, const char *symbol, uint64_t addr)
 {
 	for (size_t i = 0; i < rec->points.count; i++) {
@@ -66,7 +66,7 @@ static struct tap_error *plant(
 static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
 {
 	const char *module = entry->module ? entry->module->path : "";
-	size_t point = find_point(rec, module, entry->symbol, entry->addr);
+	size_t point = arming_find_point(rec, module, entry->symbol, entry->addr);
 	_cleanup_error_ struct tap_error *err = NULL;
 	struct hook *hook;
 
@@ -76,7 +76,7 @@ static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
 	}
 	if (tap_target_breakpoint_at(rec->target, entry->addr))
 		return;
-	hook = new_hook(rec);
+	hook = arming_new_hook(rec);
 	hook->kind = HOOK_ENTRY;
 	hook->entry = entry->kind;
 	hook->point = point;
@@ -90,7 +90,7 @@ static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
 
 /* Only glibc's blocks have a header that is read; a program with another
  * malloc besides is not netted at all. */
-static void note_allocators(struct recorder *rec)
+void arming_note_allocators(struct recorder *rec)
 {
 	bool glibc = false, other = false;
 
@@ -167,7 +167,7 @@ static struct tap_error *read_modules(struct recorder *rec, bool *changed_ret)
 
 /* What is not there may come with a module that is loaded later: an error only
  * where a process that runs already is looked at for the first time. */
-static struct tap_error *add_named(struct recorder *rec)
+struct tap_error *arming_add_named(struct recorder *rec)
 {
 	bool must = rec->options->pid && !atomic_load(&rec->armed);
 
@@ -196,21 +196,27 @@ void arming_note_missing(struct recorder *rec)
 	}
 }
 
-struct tap_error *arming_update(struct recorder *rec)
+struct tap_error *arming_read_modules(struct recorder *rec)
 {
-	_cleanup_error_ struct tap_error *none = NULL;
-	struct tap_error *err;
 	bool changed = false;
+	struct tap_error *err = read_modules(rec, &changed);
 
-	err = read_modules(rec, &changed);
-	if (err)
-		return err;
-	if (changed) {
+	if (!err && changed) {
 		tap_unwinder_forget(rec->unwinder);
 		forget_retired(rec);
 	}
+	return err;
+}
+
+struct tap_error *arming_update(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *none = NULL;
+	struct tap_error *err = arming_read_modules(rec);
+
+	if (err)
+		return err;
 	plant_loader(rec);
-	err = add_named(rec);
+	err = arming_add_named(rec);
 	if (err)
 		return err;
 	/* None at all is no error here: a program that has just begun has not
@@ -223,7 +229,7 @@ struct tap_error *arming_update(struct recorder *rec)
 	}
 	for (size_t i = 0; i < rec->entries.count; i++)
 		plant_entry(rec, &rec->entries.items[i]);
-	note_allocators(rec);
+	arming_note_allocators(rec);
 	return NULL;
 }
 
@@ -296,8 +302,8 @@ static struct tap_error *redirect(struct recorder *rec, const struct tap_python_
 		_cleanup_free_ char *name =
 			tap_format("%s.%s", domain_names[table->domain], functions[i].name);
 		uint64_t pointer_addr = table->addr + 8 + 8 * i;
-		size_t point = find_point(rec, module ? module : "", name, pointer_addr);
-		struct hook *hook = new_hook(rec);
+		size_t point = arming_find_point(rec, module ? module : "", name, pointer_addr);
+		struct hook *hook = arming_new_hook(rec);
 		struct tap_breakpoint *breakpoint;
 
 		hook->kind = HOOK_ENTRY;
@@ -316,7 +322,7 @@ static struct tap_error *redirect(struct recorder *rec, const struct tap_python_
 	return err;
 }
 
-static void reopen_python(struct recorder *rec)
+void arming_open_python(struct recorder *rec)
 {
 	_cleanup_error_ struct tap_error *err = NULL;
 
@@ -336,7 +342,7 @@ void arming_try_tables(struct recorder *rec)
 
 	if (rec->tables_armed)
 		return;
-	reopen_python(rec);
+	arming_open_python(rec);
 	if (!rec->python || !tap_python_info(rec->python)->supported)
 		return;
 	rec->tables_armed = true;

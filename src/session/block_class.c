@@ -46,6 +46,21 @@ bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32
 	return true;
 }
 
+uint32_t block_class_of_pool(uint32_t size_bytes)
+{
+	return CLASS_POOL | size_bytes;
+}
+
+/* The rest of a mapped chunk's page is part of it: its header has two words. */
+uint32_t block_class_of_chunk(uint64_t usable_bytes)
+{
+	uint64_t size = usable_bytes + 8;
+
+	if (size % CHUNK_ALIGN)
+		size = usable_bytes + 16;
+	return CLASS_CHUNK | ((uint32_t)(size / CHUNK_ALIGN) & CLASS_SIZE_MASK);
+}
+
 uint32_t block_class_of_mapping(uint64_t size_bytes)
 {
 	return CLASS_MAPPING | ((uint32_t)(size_bytes / PAGE_BYTES) & CLASS_SIZE_MASK);

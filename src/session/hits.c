@@ -79,7 +79,7 @@ static bool holds_python(const struct recorder *rec, const struct tap_module *mo
  * stacks), and CPython for its arenas: not the program's own calls. Where its
  * tables are seen, those for arenas come inside of a table's call, and any
  * other is a script's mmap.mmap(). */
-static bool is_allocators_own(struct recorder *rec, uint64_t return_addr)
+bool hits_is_allocators_own(struct recorder *rec, uint64_t return_addr)
 {
 	struct tap_module *module = tap_symbols_module_at(rec->symbols, return_addr);
 
@@ -133,7 +133,7 @@ static bool is_cache_of_thread(struct recorder *rec, const struct tap_regs *regs
 	if (!tap_memory_try_u64(rec->memory, regs->rsp, &caller))
 		return false;
 	library = tap_symbols_module_at(rec->symbols, caller);
-	if (!library || library->executable || !is_allocators_own(rec, caller))
+	if (!library || library->executable || !hits_is_allocators_own(rec, caller))
 		return false;
 	count = tap_unwind(
 		rec->unwinder, rec->memory, regs, TAP_UNWIND_ALL, frames, THREAD_END_FRAMES);
@@ -158,7 +158,7 @@ static void on_free(struct recorder *rec, struct thread *thread, const struct ho
 		return;
 	} else {
 		block_class(rec, addr, hook->object_domain, &class, &usable);
-		tap_ledger_free_unseen(rec->ledger, class, usable);
+		tap_ledger_free_unseen(rec->ledger, class, usable, 1);
 	}
 	count_call(rec, hook);
 	publish(rec);
@@ -173,7 +173,7 @@ static void on_munmap(struct recorder *rec, const struct hook *hook, const uint6
 	publish(rec);
 }
 
-static bool reallocates(enum tap_entry_kind entry)
+bool hits_reallocates(enum tap_entry_kind entry)
 {
 	return entry == TAP_ENTRY_REALLOC || entry == TAP_ENTRY_REALLOCARRAY ||
 		entry == TAP_ENTRY_RALLOCX || entry == TAP_ENTRY_MREMAP;
@@ -230,7 +230,7 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 		return;
 	if ((hook->entry == TAP_ENTRY_MMAP || hook->entry == TAP_ENTRY_MUNMAP ||
 		    hook->entry == TAP_ENTRY_MREMAP) &&
-		is_allocators_own(rec, pending.return_addr))
+		hits_is_allocators_own(rec, pending.return_addr))
 		return;
 	if (hook->entry == TAP_ENTRY_MUNMAP) {
 		on_munmap(rec, hook, pending.arguments);
@@ -241,7 +241,7 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 		rec->lost_calls++;
 		return;
 	}
-	if (reallocates(hook->entry))
+	if (hits_reallocates(hook->entry))
 		take_old(rec, &pending);
 	push(rec, thread, &pending);
 }
@@ -255,7 +255,7 @@ static uint64_t multiply(uint64_t a, uint64_t b)
 }
 
 /* What was asked for. */
-static uint64_t requested(const struct pending *pending)
+uint64_t hits_requested(const struct pending *pending)
 {
 	const uint64_t *a = pending->arguments;
 
@@ -281,8 +281,8 @@ static uint64_t requested(const struct pending *pending)
 }
 
 /* The block that the call gave; 0 where it failed. */
-static uint64_t result(struct recorder *rec, const struct pending *pending,
-	const struct tap_regs *regs)
+uint64_t hits_result(
+	struct recorder *rec, const struct pending *pending, const struct tap_regs *regs)
 {
 	uint64_t addr = 0;
 
@@ -302,7 +302,7 @@ static uint64_t result(struct recorder *rec, const struct pending *pending,
 
 /* Mappings that the program makes to have memory: not files, not reserved
  * addresses. */
-static bool is_memory(const struct pending *pending)
+bool hits_is_memory(const struct pending *pending)
 {
 	if (pending->hook->entry != TAP_ENTRY_MMAP)
 		return true;
@@ -317,14 +317,15 @@ static void on_no_result(struct recorder *rec, const struct pending *pending, ui
 
 	bool gone = !size && pending->hook->entry != TAP_ENTRY_MREMAP;
 
-	if (!reallocates(pending->hook->entry) || !old)
+	if (!hits_reallocates(pending->hook->entry) || !old)
 		return;
 	if (pending->old_seen && !gone)
 		tap_ledger_put_back(rec->ledger, old, &pending->old);
 	else if (pending->old_seen)
 		tap_ledger_freed(rec->ledger, &pending->old);
 	else if (gone)
-		tap_ledger_free_unseen(rec->ledger, pending->old_class, pending->old_usable);
+		tap_ledger_free_unseen(
+			rec->ledger, pending->old_class, pending->old_usable, 1);
 }
 
 static void on_result(struct recorder *rec, struct tap_tracee *tracee,
@@ -344,9 +345,9 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 			pending->old_usable :
 			size;
 		block.baseline_class = pending->old_class;
-	} else if (reallocates(pending->hook->entry) && pending->arguments[0]) {
+	} else if (hits_reallocates(pending->hook->entry) && pending->arguments[0]) {
 		/* How large it was cannot be told. */
-		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0);
+		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0, 1);
 	}
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP) {
 		if (pending->hook->entry == TAP_ENTRY_MREMAP)
@@ -380,11 +381,11 @@ void hits_return(struct recorder *rec, struct tap_tracee *tracee)
 	while (thread->pending.count > i)
 		hits_abandon(rec->ledger, &thread->pending.items[--thread->pending.count]);
 	thread->pending.count--;
-	size = requested(&pending);
-	addr = result(rec, &pending, regs);
+	size = hits_requested(&pending);
+	addr = hits_result(rec, &pending, regs);
 	if (!addr)
 		on_no_result(rec, &pending, size);
-	else if (is_memory(&pending))
+	else if (hits_is_memory(&pending))
 		on_result(rec, tracee, &pending, addr, size);
 	publish(rec);
 }

@@ -9,7 +9,9 @@
 #include "heaptap/proc/process.h"
 #include "heaptap/proc/root.h"
 #include "heaptap/proc/tasks.h"
+#include "session/clean.h"
 #include "session/recorder.h"
+#include "session/sampler.h"
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 /* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
@@ -88,8 +90,7 @@ void recorder_end(struct recorder *rec, enum tap_ended_by ended_by)
 	atomic_store(&rec->end_wanted, true);
 }
 
-/* With the reason in words, for the person who expected more. */
-static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
+void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
 {
 	free(rec->ended_why);
 	rec->ended_why = why;
@@ -98,7 +99,7 @@ static void end_early(struct recorder *rec, enum tap_ended_by ended_by, char *wh
 
 static void end_for_sigtrap(struct recorder *rec, pid_t tid)
 {
-	end_early(rec, TAP_ENDED_BRAKE,
+	recorder_end_early(rec, TAP_ENDED_BRAKE,
 		tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take away "
 			   "from it",
 			tid));
@@ -189,7 +190,7 @@ static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 	thread->hits = 0;
 }
 
-static void note_start(struct recorder *rec)
+void recorder_note_start(struct recorder *rec)
 {
 	atomic_store(&rec->start_ns, tap_clock_ns());
 	atomic_store(&rec->start_wall_ns, tap_clock_wall_ns());
@@ -205,14 +206,14 @@ static void on_tick(struct recorder *rec)
 	arming_try_tables(rec);
 	/* What came before, the program's own allocations, was not all. */
 	if (rec->tables_armed && rec->options->pid)
-		note_start(rec);
+		recorder_note_start(rec);
 }
 
 static void check_brake(struct recorder *rec)
 {
 	if (rec->options->exact || !brake_is_due(rec))
 		return;
-	end_early(rec, TAP_ENDED_BRAKE,
+	recorder_end_early(rec, TAP_ENDED_BRAKE,
 		tap_strdup("stops took more than half of the program's time for a second; --exact "
 			   "records all the same"));
 }
@@ -246,7 +247,7 @@ static struct tap_error *record(struct recorder *rec)
 		case TAP_EVENT_THREAD_EXIT:
 			break;
 		case TAP_EVENT_EXEC:
-			end_early(rec, TAP_ENDED_EXEC,
+			recorder_end_early(rec, TAP_ENDED_EXEC,
 				tap_strdup("the process runs another program now"));
 			break;
 		case TAP_EVENT_EXIT:
@@ -302,7 +303,8 @@ static struct tap_error *attach_to_pid(struct recorder *rec)
 
 	if (!err)
 		err = tap_process_check_traceable(&process);
-	if (!err && !rec->options->unsafe)
+	/* Probes are no breakpoints. */
+	if (!err && !rec->options->unsafe && rec->options->engine != TAP_ENGINE_PROBE)
 		err = arming_check_sigtrap(rec);
 	if (!err)
 		err = tap_target_attach(&process, &rec->target);
@@ -334,7 +336,7 @@ static struct tap_error *open_once(struct recorder *rec)
 	return err ? err : tap_memory_open(rec->pid, false, &rec->memory);
 }
 
-static struct tap_error *attach(struct recorder *rec)
+struct tap_error *recorder_attach(struct recorder *rec)
 {
 	struct tap_error *err;
 
@@ -367,7 +369,7 @@ static struct tap_error *arm(struct recorder *rec)
 	if (err)
 		return err;
 	if (first)
-		note_start(rec);
+		recorder_note_start(rec);
 	atomic_store(&rec->armed, true);
 	return NULL;
 }
@@ -392,13 +394,11 @@ static void leave(struct recorder *rec)
 		tap_log_warn("%s", err->message);
 }
 
-void *recorder_run(void *context)
+static struct tap_error *run_breakpoints(struct recorder *rec)
 {
-	struct recorder *rec = context;
 	struct tap_error *err;
 
-	tap_log_defer();
-	err = attach(rec);
+	err = recorder_attach(rec);
 	if (!err) {
 		atomic_store(&rec->attached, true);
 		err = arm(rec);
@@ -408,7 +408,19 @@ void *recorder_run(void *context)
 	}
 	if (rec->target)
 		leave(rec);
-	rec->error = err;
+	return err;
+}
+
+void *recorder_run(void *context)
+{
+	struct recorder *rec = context;
+
+	tap_log_defer();
+	if (rec->options->pid)
+		rec->error = clean_before_attach(rec->options->pid);
+	if (!rec->error)
+		rec->error = rec->options->engine == TAP_ENGINE_PROBE ? sampler_run(rec) :
+									run_breakpoints(rec);
 	atomic_store(&rec->done, true);
 	return NULL;
 }

@@ -108,6 +108,9 @@ struct recorder {
 		bool slowed; /* the last one: more than half of it was taken */
 	} window;
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
+	bool sampled; /* probes: not every call was seen */
+	uint64_t sample_interval_bytes;
+	double overhead_fixed, overhead_samples; /* probes */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 
@@ -134,8 +137,15 @@ void *recorder_run(void *recorder);
 void recorder_init(struct recorder *rec, const struct tap_trace_options *options);
 void recorder_deinit(struct recorder *rec);
 struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee);
+/* Attaches, or starts the command, on the calling thread. */
+struct tap_error *recorder_attach(struct recorder *rec);
+/* Recording begins now. */
+void recorder_note_start(struct recorder *rec);
 /* From either thread: asks for the end; the first reason given is kept. */
 void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
+/* The same with the reason in words, for the person who expected more; takes
+ * over why. The tracer's only. */
+void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why);
 
 /* arming.c: puts a hook on whatever entry point has none yet. */
 struct tap_error *arming_update(struct recorder *rec);
@@ -147,6 +157,15 @@ void arming_try_tables(struct recorder *rec);
 void arming_look(struct recorder *rec);
 /* At the end: a row for each --symbol that never was anywhere. */
 void arming_note_missing(struct recorder *rec);
+/* Parts of it, for an engine that places by other means. */
+struct tap_error *arming_read_modules(struct recorder *rec);
+struct tap_error *arming_add_named(struct recorder *rec);
+void arming_note_allocators(struct recorder *rec);
+void arming_open_python(struct recorder *rec);
+struct hook *arming_new_hook(struct recorder *rec);
+/* The row of an entry point; made where there is none. */
+size_t arming_find_point(
+	struct recorder *rec, const char *module, const char *symbol, uint64_t addr);
 /* Where a call comes back to. False: not in code that belongs to a file. */
 bool arming_follow_return(struct recorder *rec, uint64_t addr);
 /* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
@@ -165,6 +184,14 @@ void hits_abandon(struct tap_ledger *ledger, const struct pending *pending);
 void mappings_add(struct recorder *rec, uint64_t start, uint64_t size_bytes);
 void mappings_forget(struct recorder *rec, uint64_t start);
 bool mappings_unmap(struct recorder *rec, uint64_t start, uint64_t size_bytes);
+/* What a call asked for and gave, for whoever sees calls otherwise. */
+uint64_t hits_requested(const struct pending *pending);
+uint64_t hits_result(
+	struct recorder *rec, const struct pending *pending, const struct tap_regs *regs);
+bool hits_reallocates(enum tap_entry_kind entry);
+/* Mappings that are memory; calls of mmap that the allocator makes for itself. */
+bool hits_is_memory(const struct pending *pending);
+bool hits_is_allocators_own(struct recorder *rec, uint64_t return_addr);
 
 /* capture.c: the stack of a stopped thread, Python frames in their places. */
 uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);
@@ -174,6 +201,8 @@ uint32_t capture_stack(struct recorder *rec, struct tap_tracee *tracee);
 bool block_class(struct recorder *rec, uint64_t addr, bool object_domain, uint32_t *class_ret,
 	uint64_t *usable_ret);
 uint32_t block_class_of_mapping(uint64_t size_bytes);
+uint32_t block_class_of_pool(uint32_t size_bytes);
+uint32_t block_class_of_chunk(uint64_t usable_bytes);
 
 /* brake.c: true where stops took more than half of the target's time for two
  * windows of 500 ms, or three quarters for one; held_ns is kept on the way. By

@@ -17,13 +17,22 @@ struct resolved {
 	size_t count;
 };
 
+/* A site's figures before they are rounded: sampled blocks stand for more than
+ * one each. */
+struct sums {
+	double live_bytes, live_blocks;
+	double allocated_bytes, allocated_blocks, freed_bytes;
+	double variance;
+};
+
 struct builder {
 	struct recorder *rec;
 	struct tap_trace_report *report;
 	struct tap_map resolved;  /* frame key, and whether it is a call -> struct resolved * */
 	struct tap_map site_of;   /* hash of a place -> site number, plus 1 */
 	uint32_t *site_of_stack;  /* by stack: site number, plus 1; 0: not yet */
-	TAP_VECTOR(int64_t) heaviest; /* by site: bytes of the stack that is shown */
+	TAP_VECTOR(double) heaviest; /* by site: bytes of the stack that is shown */
+	TAP_VECTOR(struct sums) sums; /* by site */
 };
 
 static const struct resolved *resolve(struct builder *b, const struct tap_stack_frame *frame)
@@ -157,7 +166,8 @@ static uint32_t find_site(struct builder *b, uint32_t stack)
 		site->language = frame->language;
 		site->module = frame->module;
 		site->module_offset = frame->offset;
-		*tap_vector_add(&b->heaviest) = INT64_MIN;
+		*tap_vector_add(&b->heaviest) = -INFINITY;
+		tap_vector_add(&b->sums);
 		*number = b->report->sites.count - 1;
 	}
 	tap_vector_free(&frames);
@@ -165,13 +175,29 @@ static uint32_t find_site(struct builder *b, uint32_t stack)
 	return (uint32_t)*number;
 }
 
-static void add_cell(struct tap_trace_site *site, const struct tap_ledger_cell *cell)
+static void add_cell(struct sums *sums, const struct tap_ledger_cell *cell)
 {
-	site->live_bytes += cell->live_bytes;
-	site->live_blocks += cell->live_blocks;
-	site->allocated_bytes += cell->allocated_bytes;
-	site->allocated_blocks += cell->allocated_blocks;
-	site->freed_bytes += cell->freed_bytes;
+	sums->live_bytes += cell->live_bytes;
+	sums->live_blocks += cell->live_blocks;
+	sums->allocated_bytes += cell->allocated_bytes;
+	sums->allocated_blocks += cell->allocated_blocks;
+	sums->freed_bytes += cell->freed_bytes;
+	sums->variance += cell->variance;
+}
+
+static void round_site(
+	struct tap_trace_site *site, const struct sums *sums, double replaced, double duration_s)
+{
+	site->live_bytes = llround(sums->live_bytes);
+	site->live_blocks = llround(sums->live_blocks);
+	site->allocated_bytes = (uint64_t)llround(sums->allocated_bytes);
+	site->allocated_blocks = (uint64_t)llround(sums->allocated_blocks);
+	site->freed_bytes = (uint64_t)llround(sums->freed_bytes);
+	site->replaced_bytes = llround(replaced);
+	site->growth_bytes = site->live_bytes - site->replaced_bytes;
+	site->standard_error_bytes = sqrt(fmax(0, sums->variance));
+	if (duration_s > 0)
+		site->growth_bytes_per_s = (double)site->growth_bytes / duration_s;
 }
 
 static void collect(struct builder *b, struct tap_growth_cell *growth)
@@ -182,7 +208,7 @@ static void collect(struct builder *b, struct tap_growth_cell *growth)
 		const struct tap_ledger_cell *cell = &cells->items[i];
 		uint32_t site = find_site(b, cell->stack);
 
-		add_cell(&b->report->sites.items[site], cell);
+		add_cell(&b->sums.items[site], cell);
 		growth[i] = (struct tap_growth_cell){.site = site,
 			.size_class = cell->size_class,
 			.live_blocks = cell->live_blocks,
@@ -196,7 +222,7 @@ static void choose_stacks(struct builder *b)
 {
 	size_t stacks = tap_stacks_count(b->rec->stacks);
 	const struct tap_ledger_cell_list *cells = tap_ledger_cells(b->rec->ledger);
-	int64_t *weight = tap_alloc((stacks + 1) * sizeof(*weight));
+	double *weight = tap_alloc((stacks + 1) * sizeof(*weight));
 
 	for (size_t i = 0; i < cells->count; i++)
 		weight[cells->items[i].stack] += cells->items[i].live_bytes;
@@ -273,12 +299,12 @@ static void fill_totals(struct recorder *rec, struct tap_trace_report *report)
 	const struct tap_ledger_totals *totals = tap_ledger_totals(rec->ledger);
 	struct tap_trace_totals *ret = &report->totals;
 
-	ret->allocated_bytes = totals->allocated_bytes;
-	ret->allocated_blocks = totals->allocated_blocks;
-	ret->freed_bytes = totals->freed_bytes;
-	ret->freed_blocks = totals->freed_blocks;
-	ret->unseen_freed_bytes = totals->unseen_freed_bytes;
-	ret->unseen_freed_blocks = totals->unseen_freed_blocks;
+	ret->allocated_bytes = (uint64_t)llround(totals->allocated_bytes);
+	ret->allocated_blocks = (uint64_t)llround(totals->allocated_blocks);
+	ret->freed_bytes = (uint64_t)llround(totals->freed_bytes);
+	ret->freed_blocks = (uint64_t)llround(totals->freed_blocks);
+	ret->unseen_freed_bytes = (uint64_t)llround(totals->unseen_freed_bytes);
+	ret->unseen_freed_blocks = (uint64_t)llround(totals->unseen_freed_blocks);
 	ret->netted = !totals->unclassed_unseen_blocks;
 	ret->lost_samples = rec->lost_calls;
 	for (size_t i = 0; i < report->sites.count; i++) {
@@ -297,6 +323,7 @@ static void free_resolved(struct builder *b)
 	tap_map_deinit(&b->resolved);
 	tap_map_deinit(&b->site_of);
 	tap_vector_free(&b->heaviest);
+	tap_vector_free(&b->sums);
 	free(b->site_of_stack);
 }
 
@@ -306,7 +333,7 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	struct builder b = {.rec = rec, .report = report};
 	size_t cells = tap_ledger_cells(rec->ledger)->count;
 	struct tap_growth_cell *growth = tap_alloc((cells + 1) * sizeof(*growth));
-	int64_t *replaced;
+	double *replaced;
 
 	/* What changed since the last tick came by. */
 	if (ticks)
@@ -316,14 +343,9 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	collect(&b, growth);
 	replaced = tap_alloc((report->sites.count + 1) * sizeof(*replaced));
 	tap_growth_net(growth, cells, tap_ledger_classes(rec->ledger), replaced);
-	for (size_t i = 0; i < report->sites.count; i++) {
-		struct tap_trace_site *site = &report->sites.items[i];
-
-		site->replaced_bytes = replaced[i];
-		site->growth_bytes = site->live_bytes - replaced[i];
-		if (report->duration_s > 0)
-			site->growth_bytes_per_s = (double)site->growth_bytes / report->duration_s;
-	}
+	for (size_t i = 0; i < report->sites.count; i++)
+		round_site(&report->sites.items[i], &b.sums.items[i], replaced[i],
+			report->duration_s);
 	choose_stacks(&b);
 	correlate(&b, memory_bytes, ticks);
 	fill_totals(rec, report);

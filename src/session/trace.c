@@ -180,9 +180,14 @@ static struct tap_error *run(struct clockwork *clockwork)
 	if (err)
 		return err;
 	while (!atomic_load(&rec->armed) && !atomic_load(&rec->done)) {
-		tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
-		if (tap_stop_requested())
+		struct timespec pause = {0, POLL_NS};
+
+		if (tap_stop_requested()) {
 			recorder_end(rec, TAP_ENDED_SIGNAL);
+			nanosleep(&pause, NULL);
+		} else {
+			tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
+		}
 	}
 	next_ns = tap_clock_ns();
 	while (!err && !is_over(clockwork)) {
@@ -243,6 +248,17 @@ static double explained_share(const struct tap_trace_report *report)
 	return growth > 0 && sites > 0 ? (double)sites / (double)growth : 0;
 }
 
+/* Sites are sampled apart from one another. */
+static double live_standard_error(const struct tap_trace_report *report)
+{
+	double variance = 0;
+
+	for (size_t i = 0; i < report->sites.count; i++)
+		variance += report->sites.items[i].standard_error_bytes *
+			report->sites.items[i].standard_error_bytes;
+	return sqrt(variance);
+}
+
 static void judge(struct clockwork *clockwork, struct tap_trace_report *report)
 {
 	struct tap_verdict_point *points =
@@ -251,7 +267,8 @@ static void judge(struct clockwork *clockwork, struct tap_trace_report *report)
 		.points = points,
 		.count = report->timeline.count,
 		.stopped_share = report->overhead_samples,
-		.overhead = report->overhead_samples,
+		.overhead = report->overhead_fixed + report->overhead_samples,
+		.live_standard_error_bytes = live_standard_error(report),
 		.explained_share = explained_share(report),
 		.no_calls = !atomic_load(&clockwork->rec.calls),
 		.limit_bytes = clockwork->rec.cgroup.tightest_bytes,
@@ -283,9 +300,12 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	}
 	report->start_wall_ns = atomic_load(&rec->start_wall_ns);
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
-	report->engine = "breakpoint";
-	report->exact = true;
-	if (report->duration_s > 0)
+	report->engine = clockwork->options->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
+	report->exact = !rec->sampled;
+	report->sample_interval_bytes = rec->sample_interval_bytes;
+	report->overhead_fixed = rec->overhead_fixed;
+	report->overhead_samples = rec->overhead_samples;
+	if (report->duration_s > 0 && rec->held_ns)
 		report->overhead_samples = fmin(1, held_s / report->duration_s);
 	report->ended_by = ended_by < 0 ? TAP_ENDED_EXIT : (enum tap_ended_by)ended_by;
 	report->ended_why = tap_strings_add(report->strings, rec->ended_why);

@@ -17,7 +17,7 @@
 #define AREA_BYTES (16 * PAGE_BYTES)
 /* How far a 32-bit displacement reaches, with room for the area itself and
  * for what a relocated operand adds. */
-#define NEAR_BYTES (UINT64_C(0x7ff00000))
+#define NEAR_BYTES (UINT64_C(0x7f000000))
 #define LOWEST_ADDR UINT64_C(0x10000)
 /* What is left to brk before it meets an area. */
 #define HEAP_ROOM_BYTES (UINT64_C(64) << 30)
@@ -45,16 +45,17 @@ static bool grows_up(const struct tap_maps *maps, size_t i)
 /* Room for an area between two mappings, as near as can be, a page away from
  * both: at the lower end unless a heap grows there, at the upper one unless a
  * stack does. 0: none in reach. */
-static uint64_t room_between(const struct tap_maps *maps, size_t i, uint64_t near)
+static uint64_t room_between(
+	const struct tap_maps *maps, size_t i, uint64_t near, uint64_t size_bytes)
 {
 	uint64_t start = maps->items[i].end + PAGE_BYTES;
 	uint64_t end = maps->items[i + 1].start;
 	uint64_t low, high, best = 0;
 
-	if (end <= start || end - start < AREA_BYTES + PAGE_BYTES)
+	if (end <= start || end - start < size_bytes + PAGE_BYTES)
 		return 0;
 	low = start;
-	high = end - AREA_BYTES - PAGE_BYTES;
+	high = end - size_bytes - PAGE_BYTES;
 	if (low >= LOWEST_ADDR && distance(low, near) <= NEAR_BYTES && !grows_up(maps, i))
 		best = low;
 	/* Of a hole above a heap only what is far from it. */
@@ -68,27 +69,38 @@ static uint64_t room_between(const struct tap_maps *maps, size_t i, uint64_t nea
 }
 
 /* Below everything, where an executable at a fixed address leaves room. */
-static uint64_t room_below(const struct tap_maps *maps, uint64_t near)
+static uint64_t room_below(const struct tap_maps *maps, uint64_t near, uint64_t size_bytes)
 {
 	uint64_t start = maps->count ? maps->items[0].start : 0;
-	uint64_t addr = start - AREA_BYTES - PAGE_BYTES;
+	uint64_t addr = start - size_bytes - PAGE_BYTES;
 
-	if (start < LOWEST_ADDR + AREA_BYTES + PAGE_BYTES || distance(addr, near) > NEAR_BYTES)
+	if (start < LOWEST_ADDR + size_bytes + PAGE_BYTES || distance(addr, near) > NEAR_BYTES)
 		return 0;
 	return addr;
 }
 
-static uint64_t find_hole(const struct tap_maps *maps, uint64_t near)
+struct tap_error *area_find_hole(
+	struct tap_target *target, uint64_t near, uint64_t size_bytes, uint64_t *addr_ret)
 {
-	uint64_t best = room_below(maps, near);
+	struct tap_maps maps = {0};
+	struct tap_error *err = tap_maps_read(target->pid, &maps);
+	uint64_t best = 0;
 
-	for (size_t i = 0; i + 1 < maps->count; i++) {
-		uint64_t room = room_between(maps, i, near);
+	if (err)
+		return err;
+	best = room_below(&maps, near, size_bytes);
+	for (size_t i = 0; i + 1 < maps.count; i++) {
+		uint64_t room = room_between(&maps, i, near, size_bytes);
 
 		if (room && (!best || distance(room, near) < distance(best, near)))
 			best = room;
 	}
-	return best;
+	tap_maps_deinit(&maps);
+	*addr_ret = best;
+	if (!best)
+		return tap_error_new(TAP_ERR_UNSUPPORTED,
+			"no free address within 2 GiB of 0x%llx", (unsigned long long)near);
+	return NULL;
 }
 
 static uint64_t pid_namespace(void)
@@ -98,54 +110,49 @@ static uint64_t pid_namespace(void)
 	return stat("/proc/self/ns/pid", &info) ? 0 : info.st_ino;
 }
 
-static struct tap_error *write_head(struct tap_target *target, const struct area *area)
+struct tap_error *area_fill_head(struct area_head *head, uint64_t size_bytes)
 {
 	struct tap_process self = {0};
-	struct area_head head = {
+	struct tap_error *err = tap_process_read(getpid(), &self);
+
+	*head = (struct area_head){
 		.magic = AREA_MAGIC,
 		.version = 1,
 		.owner_pid = getpid(),
+		.owner_start_ticks = self.start_ticks,
 		.owner_pid_namespace = pid_namespace(),
-		.size_bytes = area->size_bytes,
+		.size_bytes = size_bytes,
 	};
-	struct tap_error *err = tap_process_read(getpid(), &self);
-
-	if (err)
-		return err;
-	head.owner_start_ticks = self.start_ticks;
 	tap_process_deinit(&self);
-	return tap_memory_write(target->memory, area->start, &head, sizeof(head));
+	return err;
 }
 
 static struct tap_error *map_area(struct tap_target *target, uint64_t near)
 {
-	struct tap_maps maps = {0};
-	struct tap_error *err = tap_maps_read(target->pid, &maps);
+	struct area_head head;
 	uint64_t hole;
 	int64_t result = 0;
 	struct area area;
+	struct tap_error *err;
 
-	if (err)
-		return err;
-	hole = find_hole(&maps, near);
-	tap_maps_deinit(&maps);
-	if (!hole)
-		return tap_error_new(TAP_ERR_UNSUPPORTED,
-			"no free address within 2 GiB of 0x%llx", (unsigned long long)near);
-	err = remote_call_anywhere(target, SYS_mmap,
-		(uint64_t[]){hole, AREA_BYTES, PROT_READ | PROT_EXEC,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
-		&result);
+	err = area_fill_head(&head, AREA_BYTES);
+	if (!err)
+		err = area_find_hole(target, near, AREA_BYTES, &hole);
+	if (!err)
+		err = remote_call_anywhere(target, SYS_mmap,
+			(uint64_t[]){hole, AREA_BYTES, PROT_READ | PROT_EXEC,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0},
+			&result);
 	if (err)
 		return err;
 	if (result < 0 && result > -4096)
 		return tap_error_errno((int)-result, "no memory for code in process %d", target->pid);
+	/* A kernel before 4.17 knows no MAP_FIXED_NOREPLACE and takes the
+	 * address as a hint: what it gave is used only if it is in reach. */
 	area = (struct area){(uint64_t)result, AREA_BYTES, sizeof(struct area_head)};
 	area.used_bytes = (area.used_bytes + ALIGN_BYTES - 1) & ~(uint64_t)(ALIGN_BYTES - 1);
 	tap_vector_push(&target->areas, area);
-	/* A kernel before 4.17 knows no MAP_FIXED_NOREPLACE and takes the
-	 * address as a hint: what it gave is used only if it is in reach. */
-	return write_head(target, &area);
+	return tap_memory_write(target->memory, area.start, &head, sizeof(head));
 }
 
 static bool take(struct area *area, uint64_t near, size_t size_bytes, uint64_t *addr_ret)

@@ -309,6 +309,25 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 	}
 }
 
+void events_serve(struct tap_target *target)
+{
+	struct tap_event event;
+	int status;
+	pid_t tid;
+
+	while ((tid = waitpid(-1, &status, __WALL | __WNOTHREAD | WNOHANG)) > 0) {
+		struct tracee *tracee = tracee_find(target, tid);
+
+		if (!tracee) {
+			children_handle_orphan(target, tid, status);
+			continue;
+		}
+		tracee->stopped_ns = tap_clock_ns();
+		if (event_dispatch(target, tracee, status, &event))
+			tap_target_go(target, &event);
+	}
+}
+
 void tap_target_go(struct tap_target *target, const struct tap_event *event)
 {
 	struct tracee *tracee = (struct tracee *)event->tracee;

@@ -9,6 +9,7 @@
 #include "heaptap/arch/insn.h"
 #include "heaptap/base/map.h"
 #include "heaptap/base/vector.h"
+#include "heaptap/proc/tasks.h"
 #include "heaptap/target/target.h"
 #include "target/restart.h"
 
@@ -129,6 +130,9 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 /* Brings one to a stop within the bound, dealing with whatever it reports
  * first; 1: it stands and public.regs are loaded; 0: not in time; < 0: gone. */
 int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns);
+/* Is this the call that the parent of a vfork is in until its child has gone
+ * on to a program of its own? */
+bool tracee_is_vfork(const struct tap_task_syscall *call);
 /* A stopped tracee that calls can be injected into: one that stands already,
  * else the one that a stop disturbs least. It is to be continued afterwards
  * if *was_running_ret. NULL where there is none now. */
@@ -150,6 +154,9 @@ void rendezvous_end(struct tap_target *target);
 /* events.c: deals with one stop; true where an event came of it. */
 bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status,
 	struct tap_event *ret);
+/* Deals with every stop that has come, and lets the thread go on; for the time
+ * in which nobody asks for events. */
+void events_serve(struct tap_target *target);
 /* Undoes a breakpoint's hit that is not to be dealt with now: the PC goes
  * back to the breakpoint. True: it was one of ours. */
 bool event_rewind(struct tap_target *target, struct tracee *tracee);
@@ -189,6 +196,9 @@ bool sigtrap_is_ignored(const struct tap_target *target);
 void leave_critical_section(struct tap_target *target, struct tracee *tracee);
 
 /* areas.c */
+struct tap_error *area_find_hole(
+	struct tap_target *target, uint64_t near, uint64_t size_bytes, uint64_t *addr_ret);
+struct tap_error *area_fill_head(struct area_head *head, uint64_t size_bytes);
 struct tap_error *area_reserve(
 	struct tap_target *target, uint64_t near, size_t size_bytes, uint64_t *addr_ret);
 bool area_holds(const struct tap_target *target, uint64_t addr);

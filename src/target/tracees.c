@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
@@ -67,6 +69,12 @@ void tracee_continue(struct tap_target *target, struct tracee *tracee, int signa
 	if (tracee->group_stopped && !tracee->interrupted)
 		tracee->interrupted = pt_interrupt(tracee->public.tid) == 0;
 	pt_continue(tracee->public.tid, signal);
+}
+
+bool tracee_is_vfork(const struct tap_task_syscall *call)
+{
+	return call->number == SYS_vfork || call->number == SYS_clone3 ||
+		(call->number == SYS_clone && (call->args[0] & CLONE_VFORK));
 }
 
 bool tracee_is_vforking(struct tap_target *target, const struct tracee *tracee)

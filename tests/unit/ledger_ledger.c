@@ -207,7 +207,7 @@ static void free_unseen(struct tap_ledger *ledger, struct model *model)
 	uint32_t class = next_random(CLASSES);
 	uint64_t before = tap_ledger_totals(ledger)->unseen_freed_bytes;
 
-	tap_ledger_free_unseen(ledger, class, next_random(100));
+	tap_ledger_free_unseen(ledger, class, next_random(100), 1);
 	model->unseen_blocks++;
 	/* a guess: what it is, is another test */
 	model->unseen_bytes += (int64_t)(tap_ledger_totals(ledger)->unseen_freed_bytes - before);
@@ -310,16 +310,16 @@ static void old_blocks_weigh_what_new_ones_do(void **state)
 	struct tap_ledger *ledger = tap_ledger_create();
 
 	(void)state;
-	tap_ledger_free_unseen(ledger, 3, 40); /* nothing known yet: its room */
+	tap_ledger_free_unseen(ledger, 3, 40, 1); /* nothing known yet: its room */
 	assert_int_equal(tap_ledger_net_bytes(ledger), -40);
 	for (uint64_t i = 0; i < 1000; i++) {
 		tap_ledger_add(ledger, 0x1000 + 64 * i,
 			&(struct tap_ledger_block){.size_bytes = 33, .size_class = 3});
 		if (i)
-			tap_ledger_free_unseen(ledger, 3, 40);
+			tap_ledger_free_unseen(ledger, 3, 40, 1);
 	}
 	assert_int_equal(tap_ledger_net_bytes(ledger), 33 - 40);
-	tap_ledger_free_unseen(ledger, 9, 0);
+	tap_ledger_free_unseen(ledger, 9, 0, 1);
 	assert_int_equal(tap_ledger_net_bytes(ledger), 33 - 40);
 	tap_ledger_destroy(ledger);
 }

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "unit.h"
+#include "python_interpreters.h"
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/vector.h"
@@ -33,14 +33,6 @@
 	"sys.version_info < (3, 8) and (os.write(1, b'E\\n'), os.read(0, 1)) or " \
 	"eval(compile(io.open(3, encoding='utf-8').read(), 'parked.py', 'exec'))"
 
-/* An interpreter to test: its path, below root where that is not "". */
-struct interpreter {
-	char path[PATH_MAX];
-	char root[PATH_MAX];
-	char name[PATH_MAX];
-	const char *setting; /* for its environment; NULL: none */
-};
-
 struct target {
 	pid_t pid;
 	FILE *told;
@@ -53,24 +45,6 @@ struct target {
 	struct tap_strings *strings;
 };
 
-static void run_interpreter(const struct interpreter *interpreter, int in, int out)
-{
-	char script[PATH_MAX];
-	int fd;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	snprintf(script, sizeof(script), "%s/python/parked.py", getenv("TAP_FIXTURES"));
-	fd = open(script, O_RDONLY);
-	if (fd < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(fd, 3) < 0)
-		_exit(126);
-	if (*interpreter->root && (chroot(interpreter->root) < 0 || chdir("/") < 0))
-		_exit(126);
-	if (interpreter->setting)
-		putenv((char *)(uintptr_t)interpreter->setting);
-	execl(interpreter->path, interpreter->path, "-c", START, NULL);
-	_exit(127);
-}
-
 static void start(struct target *target, const struct interpreter *interpreter)
 {
 	int in[2], out[2];
@@ -80,7 +54,7 @@ static void start(struct target *target, const struct interpreter *interpreter)
 	target->pid = fork();
 	assert_true(target->pid >= 0);
 	if (!target->pid)
-		run_interpreter(interpreter, in[0], out[1]);
+		run_interpreter(interpreter, "parked.py", START, in[0], out[1]);
 	close(in[0]);
 	close(out[1]);
 	target->input = in[1];
@@ -417,47 +391,6 @@ static void reads_what_the_interpreter_says(void **state)
 		test_unsupported(&target, interpreter->path);
 	told_deinit(&told);
 	stop(&target);
-}
-
-TAP_VECTOR_TYPE(interpreters, struct interpreter);
-
-static void add_pattern(struct interpreters *list, const char *root, const char *pattern)
-{
-	char path[PATH_MAX];
-	glob_t found;
-
-	snprintf(path, sizeof(path), "%s%s", root, pattern);
-	if (glob(path, 0, NULL, &found) == 0) {
-		for (size_t i = 0; i < found.gl_pathc; i++) {
-			struct interpreter *interpreter = tap_vector_add(list);
-
-			snprintf(interpreter->path, sizeof(interpreter->path), "%s",
-				found.gl_pathv[i] + strlen(root));
-			snprintf(interpreter->root, sizeof(interpreter->root), "%s", root);
-			snprintf(interpreter->name, sizeof(interpreter->name), "%.2048s with hooks",
-				interpreter->path);
-		}
-		globfree(&found);
-	} else {
-		print_message("SKIP: no interpreter %s\n", path);
-	}
-}
-
-static void find_interpreters(struct interpreters *list)
-{
-	const char *pyenv = getenv("PYENV_ROOT"), *sid = getenv("HEAPTAP_TEST_SID");
-	char pattern[PATH_MAX];
-
-	if (pyenv) {
-		snprintf(pattern, sizeof(pattern), "%s/versions/*/bin/python", pyenv);
-		add_pattern(list, "", pattern);
-	}
-	add_pattern(list, "", "/usr/bin/python3.[0-9]");
-	add_pattern(list, "", "/usr/bin/python3.[0-9][0-9]");
-	if (sid && geteuid() == 0)
-		add_pattern(list, sid, "/usr/bin/python3.[0-9][0-9]");
-	else
-		print_message("SKIP: HEAPTAP_TEST_SID is not set, or this is not root\n");
 }
 
 int main(void)

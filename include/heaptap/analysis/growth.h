@@ -23,14 +23,14 @@
 struct tap_growth_cell {
 	size_t site; /* the caller's number, from 0 */
 	uint32_t size_class;
-	int64_t live_blocks;
-	int64_t live_bytes;
-	uint64_t freed_blocks; /* of its own new blocks */
+	double live_blocks;
+	double live_bytes;
+	double freed_blocks; /* of its own new blocks */
 };
 
 /* Adds to replaced_bytes[site] what of each cell's live bytes took the place
  * of older blocks. cells are sorted by class on return. */
 void tap_growth_net(struct tap_growth_cell *cells, size_t count,
-	const struct tap_ledger_class_list *classes, int64_t *replaced_bytes);
+	const struct tap_ledger_class_list *classes, double *replaced_bytes);
 
 #endif

@@ -77,6 +77,10 @@ enum tap_emulation tap_insn_emulate(
 struct tap_error *tap_insn_relocate(
 	const struct tap_insn *insn, uint64_t to, uint8_t *code, size_t *size_ret);
 
+/* A jump or call whose target is in the instruction; *call_ret is set for
+ * calls of any kind, also where the target is not known and false comes back. */
+bool tap_insn_try_branch(const struct tap_insn *insn, uint64_t *target_ret, bool *call_ret);
+
 /* Are the bytes right before `bytes + size_bytes` a call instruction (direct
  * or indirect) that could have returned there? For scanning a stack. */
 bool tap_insn_ends_with_call(const uint8_t *bytes, size_t size_bytes);

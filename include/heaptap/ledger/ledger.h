@@ -34,32 +34,37 @@ struct tap_ledger_block {
 	uint32_t stack;
 	uint32_t size_class;     /* TAP_LEDGER_NO_CLASS where there is a baseline */
 	uint32_t baseline_class; /* of that block, as it was before */
+	double weight;           /* how many blocks it stands for: above 1 for a sampled one; 0 is
+	                          * taken as 1 */
 };
 
 /* Totals of one stack within one size class. */
 struct tap_ledger_cell {
 	uint32_t stack;
 	uint32_t size_class;
-	uint64_t allocated_blocks, allocated_bytes;
-	uint64_t freed_blocks, freed_bytes; /* of blocks allocated since the start */
-	int64_t live_blocks, live_bytes;
+	double allocated_blocks, allocated_bytes;
+	double freed_blocks, freed_bytes; /* of blocks allocated since the start */
+	double live_blocks, live_bytes;
+	double variance; /* of live_bytes: the sum of size^2 w (w - 1) (Horvitz and Thompson); 0
+	                  * where every call was seen */
 };
 
 /* Blocks from before the start that were freed, of one class. */
 struct tap_ledger_class {
 	uint32_t size_class;
-	uint64_t unseen_blocks, unseen_bytes;
-	uint64_t request_blocks, request_bytes; /* of all allocations in the class */
+	double unseen_blocks, unseen_bytes;
+	double request_blocks, request_bytes; /* of all allocations in the class */
+	double variance; /* of unseen_bytes */
 };
 
 TAP_VECTOR_TYPE(tap_ledger_cell_list, struct tap_ledger_cell);
 TAP_VECTOR_TYPE(tap_ledger_class_list, struct tap_ledger_class);
 
 struct tap_ledger_totals {
-	uint64_t allocated_bytes, allocated_blocks;
-	uint64_t freed_bytes, freed_blocks;
-	uint64_t unseen_freed_bytes, unseen_freed_blocks;
-	uint64_t unclassed_unseen_blocks; /* of the unseen: freed where no class was known */
+	double allocated_bytes, allocated_blocks;
+	double freed_bytes, freed_blocks;
+	double unseen_freed_bytes, unseen_freed_blocks;
+	double unclassed_unseen_blocks; /* of the unseen: freed where no class was known */
 };
 
 struct tap_ledger *tap_ledger_create(void);
@@ -86,9 +91,9 @@ void tap_ledger_put_back(
 	struct tap_ledger *ledger, uint64_t addr, const struct tap_ledger_block *block);
 
 /* A block from before the start was freed. usable_bytes: what the allocator
- * had rounded it to; 0 where unknown. */
-void tap_ledger_free_unseen(
-	struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes);
+ * had rounded it to; 0 where unknown. weight as of a block. */
+void tap_ledger_free_unseen(struct tap_ledger *ledger, uint32_t size_class, uint64_t usable_bytes,
+	double weight);
 
 /* A point in time: the live bytes of every stack that changed since the last
  * one are noted under this number. Numbers ascend. */

@@ -14,12 +14,22 @@
 #include "heaptap/analysis/trace_report.h"
 #include "heaptap/base/error.h"
 
+enum tap_trace_engine {
+	TAP_ENGINE_AUTO,
+	TAP_ENGINE_PROBE,
+	TAP_ENGINE_BREAKPOINT,
+};
+
 struct tap_trace_options {
 	pid_t pid;             /* attach to it; 0: run argv instead */
 	char *const *argv;     /* NULL-terminated */
 	double duration_s;     /* 0 with argv: until the command ends */
 	double interval_s;     /* of the timeline; 0: max(50 ms, duration / 200) */
-	bool exact;            /* no brake */
+	enum tap_trace_engine engine;
+	bool exact;            /* every call: no brake, no sampling */
+	uint64_t sample_bytes; /* probes: a fixed interval; 0: from every call on, as the cost
+	                        * allows */
+	double overhead;       /* probes: what samples may cost, a share; 0: 0.05 */
 	bool unsafe;           /* also where a thread blocks or ignores SIGTRAP */
 	const char *debug_dir; /* may be NULL */
 	struct {

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include "heaptap/analysis/clean_report.h"
 #include "heaptap/analysis/info_report.h"
 #include "heaptap/analysis/stack_report.h"
 #include "heaptap/analysis/trace_report.h"
@@ -51,6 +52,10 @@ void tap_view_trace_text(
 	FILE *out, const struct tap_trace_report *report, const struct tap_view_options *options);
 /* At most limit sites. */
 void tap_view_trace_json(FILE *out, const struct tap_trace_report *report, size_t limit);
+
+void tap_view_clean_text(
+	FILE *out, const struct tap_clean_report *report, const struct tap_view_options *options);
+void tap_view_clean_json(FILE *out, const struct tap_clean_report *report);
 
 void tap_view_error_json(FILE *out, const struct tap_error *err);
 

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+#include "heaptap/arch/probe.h"
+
+/* The section that probe_entry.S and probe_slow.c make, named by the linker. */
+extern const uint8_t __start_tap_probe[], __stop_tap_probe[];
+extern const uint8_t tap_probe_slow_call[], tap_probe_slow_free[];
+
+/* The layout is struct desc of probe_slow.c. */
+struct desc {
+	uint64_t original, private, shared;
+	uint32_t kind, entry;
+	uint64_t limit_bytes;
+};
+
+enum reg {
+	RDX = 2,
+	RSI = 6,
+	RDI = 7,
+};
+
+/* Code under way: where it will lie, and where the data is. */
+struct emitter {
+	uint8_t *code;
+	size_t size_bytes;
+	size_t capacity;
+	uint64_t at;
+	uint64_t region;
+	uint64_t desc;
+	uint64_t original;
+};
+
+const uint8_t *tap_probe_common(size_t *size_ret)
+{
+	*size_ret = (size_t)(__stop_tap_probe - __start_tap_probe);
+	return __start_tap_probe;
+}
+
+static void put(struct emitter *e, const void *bytes, size_t size_bytes)
+{
+	if (e->size_bytes + size_bytes <= e->capacity)
+		memcpy(e->code + e->size_bytes, bytes, size_bytes);
+	e->size_bytes += size_bytes;
+}
+
+#define PUT(e, ...) put((e), (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+/* The four bytes that end an instruction and lead to `to`. */
+static void put_displacement(struct emitter *e, uint64_t to)
+{
+	int32_t displacement = (int32_t)(to - (e->at + e->size_bytes + 4));
+
+	put(e, &displacement, sizeof(displacement));
+}
+
+static uint64_t private_at(const struct emitter *e, size_t offset)
+{
+	return e->region + TAP_PROBE_PRIVATE_AT + offset;
+}
+
+static uint64_t common_at(const struct emitter *e, const uint8_t *label)
+{
+	return e->region + (uint64_t)(label - __start_tap_probe);
+}
+
+/* rax: the slot of this thread. */
+static void emit_slot(struct emitter *e)
+{
+	PUT(e, 0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0); /* mov %fs:0,%rax */
+	PUT(e, 0x48, 0x0f, 0xaf, 0x05);                   /* imul multiplier(%rip),%rax */
+	put_displacement(e, private_at(e, offsetof(struct tap_probe_private, multiplier)));
+	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_SLOT_BITS); /* shr */
+	PUT(e, 0x48, 0xc1, 0xe0, 5);                        /* shl: sizeof(slot) */
+	PUT(e, 0x48, 0x03, 0x05);                           /* add slots(%rip),%rax */
+	/* Not from the private page: in a forked child that is wiped. */
+	put_displacement(e, e->desc + sizeof(struct desc));
+}
+
+static void emit_go_on(struct emitter *e);
+static size_t emit_branch(struct emitter *e, uint8_t opcode);
+static void land(struct emitter *e, size_t branch);
+
+#define JBE 0x76
+#define JS 0x78
+#define JNE 0x75
+
+/* Who asks for more than the limit goes on uncounted; `pop` gives a register
+ * back first, 0 for none. */
+static void emit_limit(struct emitter *e, enum reg size, uint32_t limit_bytes, uint8_t pop)
+{
+	size_t within;
+
+	if (!limit_bytes)
+		return;
+	PUT(e, 0x48, 0x81, (uint8_t)(0xf8 | size)); /* cmp $limit,%size */
+	put(e, &limit_bytes, sizeof(limit_bytes));
+	within = emit_branch(e, JBE);
+	if (pop)
+		PUT(e, pop);
+	emit_go_on(e);
+	land(e, within);
+}
+
+/* Takes size + 1 off the slot; the sign flag says that it is used up. */
+static void emit_count(struct emitter *e, enum reg size, uint32_t limit_bytes)
+{
+	emit_limit(e, size, limit_bytes, 0);
+	emit_slot(e);
+	PUT(e, 0xf9);                                      /* stc */
+	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)size << 3)); /* sbb %size,(%rax) */
+}
+
+static void emit_count_product(
+	struct emitter *e, enum reg a, enum reg b, uint32_t limit_bytes)
+{
+	emit_slot(e);
+	PUT(e, (uint8_t)(0x50 + a));                                      /* push %a */
+	PUT(e, 0x48, 0x0f, 0xaf, (uint8_t)(0xc0 | (unsigned)a << 3 | b)); /* imul %b,%a */
+	emit_limit(e, a, limit_bytes, (uint8_t)(0x58 + a));
+	PUT(e, 0xf9);
+	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)a << 3));
+	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
+}
+
+/* Not zero: the filter knows the block's hash. */
+static void emit_filter(struct emitter *e, enum reg block)
+{
+	PUT(e, 0x48, 0x69, (uint8_t)(0xc0 | block), 0x47, 0x86, 0xc8, 0x61); /* imul $,%block,%rax */
+	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);                /* shr */
+	PUT(e, 0x48, 0x03, 0x05);                                            /* add filter,%rax */
+	put_displacement(e, e->desc + sizeof(struct desc) + sizeof(uint64_t));
+	PUT(e, 0x80, 0x38, 0); /* cmpb $0,(%rax) */
+}
+
+/* A short conditional jump whose end is set later. */
+static size_t emit_branch(struct emitter *e, uint8_t opcode)
+{
+	PUT(e, opcode, 0);
+	return e->size_bytes;
+}
+
+static void land(struct emitter *e, size_t branch)
+{
+	if (e->size_bytes <= e->capacity)
+		e->code[branch - 1] = (uint8_t)(e->size_bytes - branch);
+}
+
+static void emit_go_on(struct emitter *e)
+{
+	int64_t away = (int64_t)(e->original - (e->at + e->size_bytes + TAP_PROBE_JUMP_BYTES));
+
+	if (away == (int32_t)away) {
+		PUT(e, 0xe9); /* jmp original */
+		put_displacement(e, e->original);
+	} else {
+		PUT(e, 0xff, 0x25); /* jmp *original(%rip) */
+		put_displacement(e, e->desc);
+	}
+}
+
+static void emit_slow(struct emitter *e, const uint8_t *label)
+{
+	PUT(e, 0x48, 0x8d, 0x05); /* lea desc(%rip),%rax */
+	put_displacement(e, e->desc);
+	PUT(e, 0x50); /* push %rax */
+	PUT(e, 0xe9); /* jmp */
+	put_displacement(e, common_at(e, label));
+}
+
+static void emit_free(struct emitter *e, enum reg block)
+{
+	size_t marked;
+
+	emit_filter(e, block);
+	marked = emit_branch(e, JNE);
+	emit_go_on(e);
+	land(e, marked);
+	emit_slow(e, tap_probe_slow_free);
+}
+
+static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
+{
+	enum tap_probe_kind kind = spec->kind;
+	uint32_t limit = spec->limit_bytes;
+	size_t marked = 0, used_up;
+
+	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
+		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
+		emit_filter(e, kind == TAP_PROBE_RESIZE12 ? RSI : RDI);
+		marked = emit_branch(e, JNE);
+	}
+	switch (kind) {
+	case TAP_PROBE_SIZE0:
+		emit_count(e, RDI, limit);
+		break;
+	case TAP_PROBE_SIZE1:
+	case TAP_PROBE_RESIZE01:
+		emit_count(e, RSI, limit);
+		break;
+	case TAP_PROBE_PRODUCT01:
+		emit_count_product(e, RDI, RSI, limit);
+		break;
+	case TAP_PROBE_PRODUCT12:
+	case TAP_PROBE_RESIZE_PRODUCT:
+		emit_count_product(e, RSI, RDX, limit);
+		break;
+	default:
+		emit_count(e, RDX, limit);
+		break;
+	}
+	used_up = emit_branch(e, JS);
+	emit_go_on(e);
+	if (marked) {
+		land(e, marked);
+		PUT(e, 0x31, 0xc0); /* xor %eax,%eax: not counted yet */
+	}
+	land(e, used_up);
+	PUT(e, 0x50); /* push %rax */
+	emit_slow(e, tap_probe_slow_call);
+}
+
+struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t region,
+	uint64_t at, uint64_t original, uint8_t *code, size_t capacity, size_t *size_ret,
+	uint64_t *entry_ret)
+{
+	struct desc desc = {original, region + TAP_PROBE_PRIVATE_AT, region + TAP_PROBE_SHARED_AT,
+		(uint32_t)spec->kind, spec->entry, spec->limit_bytes};
+	struct emitter e = {
+		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at,
+		.original = original};
+	uint64_t slots = private_at(&e, offsetof(struct tap_probe_private, slots));
+	uint64_t filter = region + TAP_PROBE_SHARED_AT + offsetof(struct tap_probe_shared, filter);
+
+	put(&e, &desc, sizeof(desc));
+	put(&e, &slots, sizeof(slots));
+	put(&e, &filter, sizeof(filter));
+	*entry_ret = at + e.size_bytes;
+	if (spec->kind == TAP_PROBE_FREE0 || spec->kind == TAP_PROBE_FREE1)
+		emit_free(&e, spec->kind == TAP_PROBE_FREE0 ? RDI : RSI);
+	else
+		emit_alloc(&e, spec);
+	*size_ret = e.size_bytes;
+	if (e.size_bytes > capacity)
+		return tap_error_new(TAP_ERR_NOMEM, "no room for a probe");
+	return NULL;
+}
+
+bool tap_probe_jump(uint64_t at, uint64_t to, uint8_t code[TAP_PROBE_JUMP_BYTES])
+{
+	int64_t displacement = (int64_t)(to - (at + TAP_PROBE_JUMP_BYTES));
+	int32_t near = (int32_t)displacement;
+
+	if (near != displacement)
+		return false;
+	code[0] = 0xe9;
+	memcpy(code + 1, &near, sizeof(near));
+	return true;
+}

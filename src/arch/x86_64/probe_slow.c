@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The slow path of the probe: runs in the target. Compiled without the C
+ * library, without vector registers, into one section that is copied as it
+ * is: no data of its own, no call that leaves the section.
+ */
+#include "heaptap/arch/probe.h"
+
+#define IN_PROBE __attribute__((section("tap_probe"), visibility("hidden"), used))
+#define INLINE static inline __attribute__((always_inline))
+
+/* Laid behind each instance by probe.c. */
+struct desc {
+	uint64_t original;
+	struct tap_probe_private *private;
+	struct tap_probe_shared *shared;
+	uint32_t kind;
+	uint32_t entry;
+	uint64_t limit_bytes;
+};
+
+/* What probe_entry.S saves. */
+struct frame {
+	uint64_t r11, r10, r9, r8, rcx, rdx, rsi, rdi;
+	uint64_t r15, r14, r13, r12, rbp, rbx;
+	uint64_t result;
+	struct tap_probe_cell *cell; /* of the block that a realloc moves, or NULL */
+	uint64_t cell_word;
+	int64_t gap; /* >= 0: sampled */
+	const struct desc *desc;
+	struct tap_probe_slot *slot;
+	uint64_t return_addr;
+};
+
+/* Called by probe_entry.S. */
+int tap_probe_before(struct frame *frame);
+void tap_probe_after(struct frame *frame);
+void tap_probe_freeing(struct frame *frame);
+
+#define SYS_FUTEX 202
+#define SYS_CLOCK_GETTIME 228
+#define SYS_EINTR 4
+#define SYS_EAGAIN 11
+#define SYS_ETIMEDOUT 110
+#define FUTEX_OP_WAKE 1
+#define FUTEX_OP_WAIT_BITSET 9
+#define ANY_BIT 0xffffffffu
+#define MONOTONIC 1
+#define NS_PER_S 1000000000
+#define SPINS 200
+#define NOT_SAMPLED (-1)
+
+#define STATE_MASK 0xffull
+
+INLINE long system_call(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
+	uint64_t f)
+{
+	register uint64_t r10 __asm__("r10") = d;
+	register uint64_t r8 __asm__("r8") = e;
+	register uint64_t r9 __asm__("r9") = f;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+INLINE uint64_t fs_base(void)
+{
+	uint64_t base;
+
+	__asm__("mov %%fs:0, %0" : "=r"(base));
+	return base;
+}
+
+INLINE uint64_t ticks(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (uint64_t)high << 32 | low;
+}
+
+INLINE int64_t now_ns(void)
+{
+	int64_t now[2] = {0, 0};
+
+	system_call(SYS_CLOCK_GETTIME, MONOTONIC, (uint64_t)now, 0, 0, 0, 0);
+	return now[0] * NS_PER_S + now[1];
+}
+
+INLINE int resizes(uint32_t kind)
+{
+	return kind >= TAP_PROBE_RESIZE01 && kind <= TAP_PROBE_RESIZE_PRODUCT;
+}
+
+INLINE uint64_t block_of(const struct frame *frame)
+{
+	uint32_t kind = frame->desc->kind;
+
+	return kind == TAP_PROBE_RESIZE12 || kind == TAP_PROBE_FREE1 ? frame->rsi : frame->rdi;
+}
+
+INLINE uint64_t size_of(const struct frame *frame)
+{
+	uint32_t kind = frame->desc->kind;
+
+	if (kind == TAP_PROBE_RESIZE01)
+		return frame->rsi;
+	if (kind == TAP_PROBE_RESIZE_PRODUCT)
+		return frame->rsi * frame->rdx;
+	return frame->rdx;
+}
+
+/* posix_memalign returns 0 where it gave a block, the others where not. */
+INLINE int succeeded(const struct frame *frame)
+{
+	return frame->desc->kind == TAP_PROBE_SIZE2 ? !(uint32_t)frame->result : frame->result != 0;
+}
+
+INLINE int is_marked(struct tap_probe_shared *shared, uint64_t addr)
+{
+	return shared->filter[tap_probe_filter_index(addr)] != 0;
+}
+
+/* The cell of a sampled block that is live; its word as it was read. */
+INLINE struct tap_probe_cell *find_cell(
+	struct tap_probe_shared *shared, uint64_t addr, uint64_t *word_ret)
+{
+	uint32_t home = tap_probe_cell_home(addr);
+
+	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
+		struct tap_probe_cell *cell = &shared->cells[(home + i) % TAP_PROBE_CELLS];
+		/* The word first: where the cell is given to another block
+		 * between the two, the exchange that follows fails. */
+		uint64_t word = atomic_load(&cell->word);
+
+		if ((word & STATE_MASK) == TAP_PROBE_CELL_LIVE && atomic_load(&cell->addr) == addr) {
+			*word_ret = word;
+			return cell;
+		}
+	}
+	return 0;
+}
+
+INLINE int change_cell(struct tap_probe_cell *cell, uint64_t word, uint64_t state)
+{
+	return atomic_compare_exchange_strong(&cell->word, &word, (word & ~STATE_MASK) | state);
+}
+
+/* Is the call to be sampled? Then the slot is ours until it was answered, and
+ * whatever the allocator calls by itself meanwhile goes by uncounted. */
+INLINE int claim(struct frame *frame, uint64_t generation)
+{
+	struct tap_probe_slot *slot = frame->slot;
+	int64_t left = slot->left;
+	uint64_t self = fs_base();
+
+	if (!generation) {
+		slot->left = INT64_MAX;
+		return 0;
+	}
+	if (left >= 0 ||
+		!__atomic_compare_exchange_n(&slot->left, &left, TAP_PROBE_CLAIMED, 0,
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return 0;
+	if (slot->key && slot->key != self)
+		atomic_fetch_add(&frame->desc->shared->crowded, 1);
+	slot->key = self;
+	frame->gap = slot->gap;
+	return 1;
+}
+
+/* Non-zero: the call is made by the probe and tap_probe_after() follows. */
+IN_PROBE int tap_probe_before(struct frame *frame)
+{
+	struct tap_probe_private *private = frame->desc->private;
+	struct tap_probe_shared *shared = frame->desc->shared;
+	uint64_t generation = __atomic_load_n(&private->generation, __ATOMIC_ACQUIRE);
+
+	frame->gap = NOT_SAMPLED;
+	frame->cell = 0;
+	if (!frame->slot) {
+		/* A realloc of a block that may be sampled came here before its
+		 * size was counted. */
+		frame->slot = &private->slots[tap_probe_slot_index(fs_base(), private->multiplier)];
+		if (!frame->desc->limit_bytes || size_of(frame) <= frame->desc->limit_bytes)
+			__atomic_fetch_sub(&frame->slot->left, (int64_t)(size_of(frame) + 1),
+				__ATOMIC_RELAXED);
+	}
+	if (generation && resizes(frame->desc->kind) && is_marked(shared, block_of(frame))) {
+		frame->cell = find_cell(shared, block_of(frame), &frame->cell_word);
+		if (frame->cell && !change_cell(frame->cell, frame->cell_word, TAP_PROBE_CELL_MOVING))
+			frame->cell = 0;
+	}
+	if (frame->slot->left < 0 && claim(frame, generation))
+		return 1;
+	return frame->cell != 0;
+}
+
+/* *word_ret: the record's word while it is ours, in the state FILLING. */
+INLINE struct tap_probe_record *take_record(
+	struct tap_probe_shared *shared, uint64_t generation, uint64_t hint, uint64_t *word_ret)
+{
+	for (uint32_t i = 0; i < TAP_PROBE_RECORDS; i++) {
+		struct tap_probe_record *record =
+			&shared->records[(hint + i) % TAP_PROBE_RECORDS];
+		uint64_t word = atomic_load(&record->word);
+
+		*word_ret = tap_probe_word_to(word, TAP_PROBE_FILLING);
+		if (tap_probe_word_is(word, generation, TAP_PROBE_FREE) &&
+			atomic_compare_exchange_strong(&record->word, &word, *word_ret))
+			return record;
+	}
+	return 0;
+}
+
+INLINE void fill(struct tap_probe_record *record, const struct frame *frame)
+{
+	struct tap_regs *regs = &record->regs;
+
+	record->kind = frame->desc->kind;
+	record->entry = frame->desc->entry;
+	record->arguments[0] = frame->rdi;
+	record->arguments[1] = frame->rsi;
+	record->arguments[2] = frame->rdx;
+	record->arguments[3] = frame->rcx;
+	record->result = frame->result;
+	record->gap = frame->gap;
+	regs->rbx = frame->rbx;
+	regs->rbp = frame->rbp;
+	regs->r12 = frame->r12;
+	regs->r13 = frame->r13;
+	regs->r14 = frame->r14;
+	regs->r15 = frame->r15;
+	regs->rax = frame->result;
+	regs->rip = frame->return_addr;
+	regs->rsp = (uint64_t)(&frame->return_addr + 1);
+	regs->fs_base = fs_base();
+}
+
+/* Not where we are disarmed, and not in a child that was forked, by a signal
+ * handler, while we were here: the shared page is the parent's. */
+INLINE int is_armed(const struct frame *frame, uint64_t generation)
+{
+	return __atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE) == generation;
+}
+
+/* Until the answer, or the deadline, or until somebody disarms us. */
+INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record,
+	uint64_t generation, uint64_t posted)
+{
+	uint32_t low = (uint32_t)posted;
+	int64_t deadline;
+
+	for (int i = 0; i < SPINS; i++) {
+		if (atomic_load(&record->word) != posted)
+			return;
+		__builtin_ia32_pause();
+	}
+	deadline = now_ns() + TAP_PROBE_WAIT_NS;
+	while (atomic_load(&record->word) == posted && is_armed(frame, generation)) {
+		int64_t now = now_ns();
+		int64_t until = now + TAP_PROBE_SLICE_NS < deadline ? now + TAP_PROBE_SLICE_NS
+								   : deadline;
+		int64_t at[2] = {until / NS_PER_S, until % NS_PER_S};
+
+		if (now >= deadline)
+			return;
+		/* The futex is the low half of the word: the state is in it. */
+		system_call(SYS_FUTEX, (uint64_t)&record->word, FUTEX_OP_WAIT_BITSET, low,
+			(uint64_t)at, 0, ANY_BIT);
+	}
+}
+
+/* Posts the record, whose word is given, and waits. False: no answer came. Out
+ * of time, the probe stays out from now on. */
+INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t generation,
+	uint64_t word)
+{
+	struct tap_probe_shared *shared = frame->desc->shared;
+	uint64_t posted = tap_probe_word_to(word, TAP_PROBE_POSTED);
+	uint64_t since = ticks();
+
+	if (!is_armed(frame, generation) ||
+		!atomic_compare_exchange_strong(&record->word, &word, posted))
+		return 0;
+	atomic_fetch_add(&shared->samples, 1);
+	atomic_fetch_add(&shared->bell, 1);
+	if (atomic_load(&shared->sleeping))
+		system_call(SYS_FUTEX, (uint64_t)&shared->bell, FUTEX_OP_WAKE, 1, 0, 0, 0);
+	wait_for_answer(frame, record, generation, posted);
+	if (!is_armed(frame, generation))
+		return 0;
+	atomic_fetch_add(&shared->waited_ticks, ticks() - since);
+	word = posted;
+	if (atomic_compare_exchange_strong(&record->word, &word, tap_probe_word_freed(posted))) {
+		atomic_fetch_add(&shared->late, 1);
+		word = generation;
+		__atomic_compare_exchange_n(&frame->desc->private->generation, &word, 0, 0,
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+		return 0;
+	}
+	return word == tap_probe_word_to(posted, TAP_PROBE_ANSWERED);
+}
+
+INLINE void sample(struct frame *frame)
+{
+	struct tap_probe_private *private = frame->desc->private;
+	struct tap_probe_shared *shared = frame->desc->shared;
+	uint64_t generation = __atomic_load_n(&private->generation, __ATOMIC_ACQUIRE);
+	struct tap_probe_record *record;
+	int64_t next = frame->gap;
+	uint64_t word;
+
+	if (!generation) {
+		frame->slot->left = INT64_MAX;
+		return;
+	}
+	record = take_record(shared, generation, (uint64_t)(frame->slot - private->slots), &word);
+	if (!record) {
+		atomic_fetch_add(&shared->lost, 1);
+	} else {
+		fill(record, frame);
+		if (ask(frame, record, generation, word)) {
+			next = record->next_gap;
+			word = tap_probe_word_to(word, TAP_PROBE_ANSWERED);
+			atomic_compare_exchange_strong(
+				&record->word, &word, tap_probe_word_freed(word));
+		} else if (!is_armed(frame, generation)) {
+			frame->slot->left = INT64_MAX;
+			return;
+		}
+	}
+	if (next < 0 || next > TAP_PROBE_LARGEST_GAP)
+		next = TAP_PROBE_LARGEST_GAP;
+	frame->slot->gap = next;
+	frame->slot->left = next;
+}
+
+IN_PROBE void tap_probe_after(struct frame *frame)
+{
+	/* Of a realloc that gave nothing the block is still there, unless it was
+	 * asked for size 0. */
+	if (frame->cell && frame->desc->private->generation)
+		change_cell(frame->cell,
+			(frame->cell_word & ~STATE_MASK) | TAP_PROBE_CELL_MOVING,
+			frame->result || !size_of(frame) ? TAP_PROBE_CELL_FREED :
+							   TAP_PROBE_CELL_LIVE);
+	if (frame->gap == NOT_SAMPLED)
+		return;
+	if (succeeded(frame)) {
+		sample(frame);
+		return;
+	}
+	frame->slot->left = frame->gap;
+}
+
+IN_PROBE void tap_probe_freeing(struct frame *frame)
+{
+	struct tap_probe_shared *shared = frame->desc->shared;
+	struct tap_probe_cell *cell;
+	uint64_t word;
+
+	if (!__atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE))
+		return;
+	cell = find_cell(shared, block_of(frame), &word);
+	if (cell)
+		change_cell(cell, word, TAP_PROBE_CELL_FREED);
+}

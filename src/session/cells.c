@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include "heaptap/base/alloc.h"
+#include "session/sampler.h"
+
+#define STATE_BITS 8
+#define STATE_MASK UINT64_C(0xff)
+
+void cells_init(struct sampler *s)
+{
+	s->cells = tap_alloc(TAP_PROBE_CELLS * sizeof(*s->cells));
+}
+
+void cells_deinit(struct sampler *s)
+{
+	free(s->cells);
+	tap_vector_free(&s->used);
+}
+
+/* The filter counts; 255 stays for good, which costs a look into the cells. */
+static void mark(struct sampler *s, uint64_t addr, bool on)
+{
+	_Atomic uint8_t *uses = &s->shared->filter[tap_probe_filter_index(addr)];
+	uint8_t now = atomic_load(uses);
+
+	if (now < UINT8_MAX)
+		atomic_store(uses, (uint8_t)(on ? now + 1 : now ? now - 1 : 0));
+}
+
+static uint32_t *find(struct sampler *s, uint64_t addr, uint32_t *index_ret)
+{
+	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
+		uint32_t index = (tap_probe_cell_home(addr) + i) % TAP_PROBE_CELLS;
+
+		if (s->cells[index].used && s->cells[index].addr == addr) {
+			*index_ret = index;
+			return index_ret;
+		}
+	}
+	return NULL;
+}
+
+static void set_word(struct sampler *s, uint32_t index, enum tap_probe_cell_state state)
+{
+	struct tap_probe_cell *cell = &s->shared->cells[index];
+
+	/* Each life of a cell has a number of its own. */
+	atomic_store(&cell->word, ((atomic_load(&cell->word) >> STATE_BITS) + 1) << STATE_BITS | state);
+}
+
+bool cells_add(struct sampler *s, const struct cell_info *info)
+{
+	bool listed;
+
+	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
+		uint32_t index = (tap_probe_cell_home(info->addr) + i) % TAP_PROBE_CELLS;
+
+		if (s->cells[index].used)
+			continue;
+		listed = s->cells[index].listed;
+		s->cells[index] = *info;
+		s->cells[index].used = s->cells[index].listed = true;
+		atomic_store(&s->shared->cells[index].addr, info->addr);
+		set_word(s, index, TAP_PROBE_CELL_LIVE);
+		mark(s, info->addr, true);
+		if (!listed)
+			tap_vector_push(&s->used, index);
+		return true;
+	}
+	s->full++;
+	return false;
+}
+
+static void drop(struct sampler *s, uint32_t index)
+{
+	set_word(s, index, TAP_PROBE_CELL_EMPTY);
+	mark(s, s->cells[index].addr, false);
+	s->cells[index].used = false;
+}
+
+bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret)
+{
+	uint32_t index;
+
+	if (!find(s, addr, &index))
+		return false;
+	*ret = s->cells[index];
+	drop(s, index);
+	return true;
+}
+
+static void tell_ledger(struct sampler *s, const struct cell_info *info)
+{
+	struct tap_ledger_block block;
+
+	if (info->old)
+		tap_ledger_free_unseen(
+			s->rec->ledger, info->size_class, info->usable_bytes, info->weight);
+	else if (tap_ledger_take(s->rec->ledger, info->addr, &block))
+		tap_ledger_freed(s->rec->ledger, &block);
+}
+
+void cells_sweep(struct sampler *s)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->used.count; i++) {
+		uint32_t index = s->used.items[i];
+
+		s->cells[index].listed = false;
+		if (!s->cells[index].used)
+			continue;
+		if ((atomic_load(&s->shared->cells[index].word) & STATE_MASK) == TAP_PROBE_CELL_FREED) {
+			tell_ledger(s, &s->cells[index]);
+			drop(s, index);
+			continue;
+		}
+		s->cells[index].listed = true;
+		s->used.items[kept++] = index;
+	}
+	s->used.count = kept;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/futex.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/clock.h"
+#include "heaptap/base/log.h"
+#include "session/sampler.h"
+
+#define SLEEP_NS 5000000
+/* An answer that came too late cost the target 100 ms: it is left alone for
+ * twenty times that, and for good after the third time. */
+#define STAY_OUT_NS UINT64_C(2000000000)
+#define REARMS_MAX 3
+/* Of the target's time, once the estimate has settled. */
+#define FIXED_MAX 0.30
+#define SETTLE_NS UINT64_C(1000000000)
+#define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
+
+/* Every posted record is answered; true where there was one. */
+static bool answer_all(struct sampler *s)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++) {
+		struct tap_probe_record *record = &s->shared->records[i];
+
+		if (!tap_probe_word_is(
+			    atomic_load(&record->word), s->generation, TAP_PROBE_POSTED))
+			continue;
+		samples_answer(s, record);
+		any = true;
+	}
+	return any;
+}
+
+static void sleep_on_bell(struct sampler *s, uint32_t bell)
+{
+	struct timespec slice = {0, SLEEP_NS};
+
+	atomic_store(&s->shared->sleeping, 1);
+	syscall(SYS_futex, &s->shared->bell, FUTEX_WAIT, bell, &slice, NULL, 0);
+	atomic_store(&s->shared->sleeping, 0);
+}
+
+static void check_target(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	uint8_t byte;
+
+	if (!tap_process_is_same(&rec->process)) {
+		recorder_end(rec, TAP_ENDED_EXIT);
+		return;
+	}
+	/* The descriptor is bound to the program that was there. */
+	if (!tap_memory_try_read(rec->memory, tap_probes_private_addr(s->probes), &byte, 1))
+		recorder_end(rec, TAP_ENDED_EXEC);
+}
+
+static void check_armed(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+
+	if (tap_probes_is_armed(s->probes))
+		return;
+	if (!s->out_since_ns) {
+		s->out_since_ns = tap_clock_ns();
+		tap_log_warn("an answer came too late: the process was held for 100 ms, and is left "
+			     "alone for 2 s");
+	}
+	if (tap_clock_ns() - s->out_since_ns < STAY_OUT_NS)
+		return;
+	if (s->rearms++ >= REARMS_MAX) {
+		recorder_end(rec, TAP_ENDED_PROBE_COST);
+		return;
+	}
+	s->out_since_ns = 0;
+	s->generation++;
+	tap_error_free(tap_probes_arm(s->probes, s->generation, s->multiplier));
+	tap_error_free(tap_probes_restart(s->probes));
+}
+
+/* Sampling cannot make the passes cheaper: a target that does hardly anything
+ * but allocate is let go. */
+static void check_cost(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	double fixed, samples;
+
+	control_overhead(s, &fixed, &samples);
+	if (rec->options->exact || fixed < FIXED_MAX || tap_clock_ns() - s->began_ns < SETTLE_NS)
+		return;
+	recorder_end_early(rec, TAP_ENDED_PROBE_COST,
+		tap_format("the probes took %.0f %% of the program's time, apart from samples; --exact "
+			   "records all the same",
+			fixed * 100));
+}
+
+static void on_tick(struct sampler *s)
+{
+	check_cost(s);
+	cells_sweep(s);
+	atomic_store(&s->rec->net_bytes, tap_ledger_net_bytes(s->rec->ledger));
+	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
+	check_target(s);
+	check_armed(s);
+}
+
+static void record(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	unsigned tick = 0;
+
+	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
+		uint32_t bell = atomic_load(&s->shared->bell);
+
+		if (!answer_all(s))
+			sleep_on_bell(s, bell);
+		control_adjust(s);
+		reclaim_lost(s);
+		if (atomic_load(&rec->tick) != tick) {
+			tick = atomic_load(&rec->tick);
+			on_tick(s);
+		}
+	}
+}
+
+static void finish(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+
+	control_overhead(s, &rec->overhead_fixed, &rec->overhead_samples);
+	rec->sample_interval_bytes = (uint64_t)s->interval_bytes;
+	rec->sampled = s->interval_bytes > 0;
+	tap_error_free(tap_probes_disarm(s->probes));
+	atomic_store(&rec->end_ns, tap_clock_ns());
+	cells_sweep(s);
+	atomic_store(&rec->net_bytes, tap_ledger_net_bytes(rec->ledger));
+	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
+	for (size_t i = 0; i < s->call_count; i++)
+		rec->points.items[i].calls += (uint64_t)llround(s->calls[i]);
+	rec->lost_calls += atomic_load(&s->shared->lost);
+}
+
+static struct tap_error *begin(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	struct tap_error *err = placing_place(s);
+
+	if (err)
+		return err;
+	s->shared = tap_probes_shared(s->probes);
+	s->generation = 1;
+	s->multiplier = GOLDEN;
+	s->random = tap_clock_wall_ns() | 1;
+	s->call_count = rec->points.count;
+	s->calls = tap_alloc((s->call_count + 1) * sizeof(*s->calls));
+	/* Frees are noted from here on, calls are counted once the blocks that
+	 * exist are known. */
+	err = tap_probes_hold(s->probes);
+	if (!err)
+		err = tap_probes_arm(s->probes, s->generation, s->multiplier);
+	if (err)
+		return err;
+	seeding_watch_old_blocks(s);
+	control_begin(s);
+	err = tap_probes_restart(s->probes);
+	if (err)
+		return err;
+	recorder_note_start(rec);
+	atomic_store(&rec->armed, true);
+	return NULL;
+}
+
+struct tap_error *sampler_run(struct recorder *rec)
+{
+	struct sampler *s = tap_alloc(sizeof(*s));
+	struct tap_error *err, *remove = NULL;
+
+	s->rec = rec;
+	cells_init(s);
+	err = begin(s);
+	if (!err) {
+		record(s);
+		finish(s);
+	}
+	if (s->probes)
+		remove = placing_remove(s);
+	if (remove && remove->code != TAP_ERR_GONE)
+		tap_log_warn("%s", remove->message);
+	tap_error_free(remove);
+	tap_probes_destroy(s->probes);
+	cells_deinit(s);
+	free(s->calls);
+	free(s);
+	return err;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SESSION_SAMPLER_H
+#define SESSION_SAMPLER_H
+
+/*
+ * One recording by probes (target/probes.h): a thread of heaptap answers the
+ * samples that threads of the target post, without ptrace. Sampling is Poisson
+ * in bytes: each byte that is asked for is as likely as any other to be the
+ * one that makes its call a sample, so that a sample of `size` bytes stands
+ * for 1 / (1 - e^(-size / T)) blocks, T being the interval that its gap was
+ * drawn with.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "heaptap/target/probes.h"
+#include "session/recorder.h"
+
+/* A block whose end is waited for. */
+struct cell_info {
+	uint64_t addr;
+	bool used;
+	bool listed; /* in the sampler's list of used cells, also if it was taken since */
+	bool old; /* it was there before the start: its size class, and the blocks it stands for */
+	uint32_t size_class;
+	uint64_t usable_bytes;
+	double weight;
+};
+
+struct sampler {
+	struct recorder *rec;
+	struct tap_probes *probes;
+	struct tap_probe_shared *shared;
+	uint64_t generation;
+	uint64_t multiplier;
+	double interval_bytes; /* T; 0: every call */
+	float slot_interval[TAP_PROBE_SLOTS]; /* that each slot's gap was drawn with */
+	uint64_t random;
+	/* cells.c */
+	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
+	TAP_VECTOR(uint32_t) used;
+	uint64_t full;        /* blocks for which no cell was free */
+	/* control.c */
+	struct {
+		uint64_t since_ns, ticks, waited_ticks;
+		double samples, bytes;
+	} window;
+	uint64_t began_ns, began_ticks;
+	double pass_ticks;    /* what a pass costs */
+	double largest_interval_bytes;
+	uint64_t rearms;
+	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
+	/* reclaim.c: as it was at the last look */
+	struct {
+		uint64_t since_ns;
+		uint64_t words[TAP_PROBE_RECORDS];
+		bool out[TAP_PROBE_SLOTS];
+	} reclaim;
+	double *calls;         /* by entry point */
+	size_t call_count;
+};
+
+/* cells.c */
+void cells_init(struct sampler *s);
+void cells_deinit(struct sampler *s);
+/* A block to be watched; false where its neighbourhood is full. Before the
+ * thread that has it goes on. */
+bool cells_add(struct sampler *s, const struct cell_info *info);
+/* Takes out what is watched at this address, freed or not. */
+bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret);
+/* Tells the ledger of every watched block that was freed. */
+void cells_sweep(struct sampler *s);
+
+/* samples.c: one posted record, and its answer. */
+void samples_answer(struct sampler *s, struct tap_probe_record *record);
+
+/* control.c */
+void control_begin(struct sampler *s);
+/* The interval rises where samples cost more than they may. */
+void control_adjust(struct sampler *s);
+/* A gap, in bytes, of the exponential distribution with this mean. */
+int64_t control_draw(struct sampler *s, double interval_bytes);
+/* Shares of the target's time since the start: passes through the probes, and
+ * samples. */
+void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret);
+
+/* seeding.c: blocks from before the start, so that their frees are seen with
+ * the same error as those of new ones. */
+void seeding_watch_old_blocks(struct sampler *s);
+
+/* reclaim.c: records and slots of threads that did not come back; looks every
+ * quarter of a second. */
+void reclaim_lost(struct sampler *s);
+
+/* placing.c: on a thread of their own each, which ends with ptrace let go. */
+struct tap_error *placing_place(struct sampler *s);
+struct tap_error *placing_remove(struct sampler *s);
+
+/* sampler.c: the whole of it, on the recorder's thread. */
+struct tap_error *sampler_run(struct recorder *rec);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <linux/futex.h>
+#include <math.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "session/sampler.h"
+
+#define SAME_BLOCK_WEIGHT 1.01
+
+/* How many blocks one of this size stands for. */
+static double weight_of(double interval_bytes, uint64_t size)
+{
+	if (interval_bytes <= 0)
+		return 1;
+	return -1 / expm1(-((double)size + 1) / interval_bytes);
+}
+
+/* The old block of a realloc: what is known of it goes over to the new one. */
+static void take_old(struct sampler *s, uint64_t old, struct tap_ledger_block *block)
+{
+	struct tap_ledger_block before;
+	struct cell_info info;
+
+	if (!cells_take(s, old, &info))
+		return;
+	if (!info.old) {
+		if (!tap_ledger_take(s->rec->ledger, old, &before))
+			return;
+		tap_ledger_replaced(s->rec->ledger, &before);
+		block->baseline_bytes = before.baseline_bytes;
+		block->baseline_class = before.baseline_class;
+	} else if (info.weight < SAME_BLOCK_WEIGHT && block->weight < SAME_BLOCK_WEIGHT) {
+		/* It was as large as this before, or had room for it. */
+		block->baseline_bytes =
+			info.usable_bytes < block->size_bytes ? info.usable_bytes : block->size_bytes;
+		block->baseline_class = info.size_class;
+	} else {
+		tap_ledger_free_unseen(
+			s->rec->ledger, info.size_class, info.usable_bytes, info.weight);
+	}
+}
+
+/* Whatever was watched at this address was freed and given out again. */
+static void settle_address(struct sampler *s, uint64_t addr)
+{
+	struct tap_ledger_block before;
+	struct cell_info info;
+
+	if (!cells_take(s, addr, &info))
+		return;
+	if (info.old)
+		tap_ledger_free_unseen(
+			s->rec->ledger, info.size_class, info.usable_bytes, info.weight);
+	else if (tap_ledger_take(s->rec->ledger, addr, &before))
+		tap_ledger_freed(s->rec->ledger, &before);
+}
+
+static void record_block(struct sampler *s, const struct pending *pending, struct tap_tracee *thread,
+	uint64_t addr, double interval_bytes)
+{
+	struct recorder *rec = s->rec;
+	struct tap_ledger_block block = {.size_bytes = hits_requested(pending)};
+	struct cell_info info = {.addr = addr};
+	uint64_t usable = 0;
+
+	block.weight = weight_of(interval_bytes, block.size_bytes);
+	s->window.samples++;
+	s->window.bytes += ((double)block.size_bytes + 1) * block.weight;
+	if (pending->hook->point < s->call_count)
+		s->calls[pending->hook->point] += block.weight;
+	if (hits_reallocates(pending->hook->entry) && pending->arguments[0])
+		take_old(s, pending->arguments[0], &block);
+	settle_address(s, addr);
+	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
+		block.size_class = block_class_of_mapping(block.size_bytes);
+	else
+		block_class(rec, addr, pending->hook->object_domain, &block.size_class, &usable);
+	if (block.baseline_bytes)
+		block.size_class = TAP_LEDGER_NO_CLASS;
+	block.stack = capture_stack(rec, thread);
+	if (!cells_add(s, &info)) {
+		rec->lost_calls++;
+		s->interval_bytes = fmax(s->interval_bytes, (double)block.size_bytes) * 2;
+		return;
+	}
+	tap_ledger_add(rec->ledger, addr, &block);
+	atomic_store(&rec->net_bytes, tap_ledger_net_bytes(rec->ledger));
+	atomic_fetch_add(&rec->calls, (uint64_t)llround(block.weight));
+}
+
+static void look_at(struct sampler *s, const struct tap_probe_record *record, double interval_bytes)
+{
+	struct recorder *rec = s->rec;
+	struct tap_tracee thread = {.regs = record->regs};
+	struct pending pending = {0};
+	uint64_t addr;
+
+	if (record->entry >= rec->hooks.count)
+		return;
+	pending.hook = rec->hooks.items[record->entry];
+	for (unsigned i = 0; i + pending.hook->table < 4; i++)
+		pending.arguments[i] = record->arguments[i + pending.hook->table];
+	addr = hits_result(rec, &pending, &thread.regs);
+	if (!addr || !hits_is_memory(&pending))
+		return;
+	if ((pending.hook->entry == TAP_ENTRY_MMAP || pending.hook->entry == TAP_ENTRY_MREMAP) &&
+		hits_is_allocators_own(rec, record->regs.rip))
+		return;
+	/* What pymalloc passed on to malloc is counted there. */
+	if (pending.hook->object_domain && !tap_python_pool_block_size(rec->python, addr))
+		return;
+	record_block(s, &pending, &thread, addr, interval_bytes);
+}
+
+void samples_answer(struct sampler *s, struct tap_probe_record *record)
+{
+	uint64_t posted = atomic_load(&record->word);
+	/* Target memory: looked at once, then only the copy. */
+	struct tap_probe_record copy;
+	uint32_t slot;
+
+	if (!tap_probe_word_is(posted, s->generation, TAP_PROBE_POSTED))
+		return;
+	memcpy(&copy, record, sizeof(copy));
+	slot = tap_probe_slot_index(copy.regs.fs_base, s->multiplier);
+	look_at(s, &copy, (double)s->slot_interval[slot]);
+	s->slot_interval[slot] = (float)s->interval_bytes;
+	record->next_gap = control_draw(s, s->interval_bytes);
+	if (atomic_compare_exchange_strong(
+		    &record->word, &posted, tap_probe_word_to(posted, TAP_PROBE_ANSWERED)))
+		syscall(SYS_futex, &record->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include "heaptap/base/log.h"
+#include "heaptap/heap/glibc.h"
+#include "heaptap/proc/maps.h"
+#include "heaptap/python/pools.h"
+#include "session/sampler.h"
+
+/* How many old blocks are watched at most; where there are more, a Poisson
+ * sample of their bytes is. */
+#define SEEDS_MAX 100000.0
+
+struct walk {
+	struct sampler *s;
+	double interval_bytes; /* 0: every block */
+	double left;           /* to the next one */
+	bool counting;
+	double blocks, bytes;
+};
+
+static bool is_chosen(struct walk *walk, uint64_t size_bytes)
+{
+	if (walk->interval_bytes <= 0)
+		return true;
+	walk->left -= (double)size_bytes;
+	if (walk->left > 0)
+		return false;
+	/* Several points in one large block are one block all the same. */
+	while (walk->left <= 0)
+		walk->left += (double)control_draw(walk->s, walk->interval_bytes);
+	return true;
+}
+
+static void visit(struct walk *walk, uint64_t addr, uint64_t usable_bytes, bool pooled)
+{
+	struct cell_info info = {.addr = addr, .old = true, .usable_bytes = usable_bytes};
+
+	if (walk->counting) {
+		walk->blocks++;
+		walk->bytes += (double)usable_bytes;
+		return;
+	}
+	if (!is_chosen(walk, usable_bytes))
+		return;
+	info.weight = walk->interval_bytes > 0 ?
+		-1 / expm1(-(double)usable_bytes / walk->interval_bytes) :
+		1;
+	info.size_class = pooled ? block_class_of_pool((uint32_t)usable_bytes) :
+				   block_class_of_chunk(usable_bytes);
+	cells_add(walk->s, &info);
+}
+
+static bool on_chunk(void *context, const struct tap_heap_block *block)
+{
+	visit(context, block->addr, block->usable_bytes, false);
+	return true;
+}
+
+static bool on_pool_block(void *context, uint64_t addr, uint32_t size_bytes)
+{
+	visit(context, addr, size_bytes, true);
+	return true;
+}
+
+static void walk_all(struct walk *walk, struct tap_glibc *glibc, const struct tap_maps *maps)
+{
+	struct recorder *rec = walk->s->rec;
+	struct tap_heap_walk chunks;
+	struct tap_pool_walk pools;
+
+	if (glibc)
+		tap_error_free(tap_glibc_walk(glibc, on_chunk, walk, &chunks));
+	if (rec->python && tap_python_info(rec->python)->supported)
+		tap_error_free(tap_python_pools_walk(
+			rec->python, rec->pid, maps, on_pool_block, walk, &pools));
+}
+
+void seeding_watch_old_blocks(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	struct tap_glibc *glibc = NULL;
+	struct walk walk = {.s = s, .counting = true};
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_maps maps = {0};
+
+	err = tap_maps_read(rec->pid, &maps);
+	if (!err && rec->glibc)
+		err = tap_glibc_open(rec->symbols, rec->memory, rec->pid, &glibc);
+	if (err)
+		tap_log_detail("blocks from before the start: %s", err->message);
+	walk_all(&walk, glibc, &maps);
+	walk.counting = false;
+	if (walk.blocks > SEEDS_MAX)
+		walk.interval_bytes = walk.bytes / SEEDS_MAX;
+	walk.left = walk.interval_bytes > 0 ? (double)control_draw(s, walk.interval_bytes) : 0;
+	walk_all(&walk, glibc, &maps);
+	tap_glibc_close(glibc);
+	tap_maps_deinit(&maps);
+	tap_log_detail("%.0f blocks from before the start, %.0f MiB, %s watched", walk.blocks,
+		walk.bytes / 0x1p20, walk.interval_bytes > 0 ? "a sample of them" : "all of them");
+}

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "heaptap/arch/cpu.h"
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/base/clock.h"
+#include "heaptap/proc/root.h"
+#include "heaptap/proc/tasks.h"
+#include "target/probes_internal.h"
+#include "target/ptrace.h"
+#include "target/restart.h"
+
+#define INSTANCE_ALIGN 64u
+#define CODE_BOUND_NS UINT64_C(2000000000)
+
+/* --- a borrowed thread: several calls for one stop ----------------------- */
+
+struct borrowed {
+	struct tap_target *target;
+	struct tracee *tracee;
+	bool was_running;
+};
+
+static struct tap_error *borrow(struct tap_target *target, struct borrowed *ret)
+{
+	*ret = (struct borrowed){.target = target};
+	ret->tracee = tracee_pick(target, &ret->was_running);
+	if (!ret->tracee)
+		return tap_error_new(TAP_ERR_TIMEOUT,
+			"no thread of process %d can be stopped without a system call of its own "
+			"ending early",
+			target->pid);
+	tracee_restart_call(target, ret->tracee);
+	leave_critical_section(target, ret->tracee);
+	return NULL;
+}
+
+static void give_back(struct borrowed *borrowed)
+{
+	/* The calls have left the registers as they were; to the kernel they
+	 * are others. */
+	if (borrowed->tracee && tap_restart_kernel_by_hand(&borrowed->tracee->public.regs))
+		borrowed->tracee->public.regs_changed = true;
+	if (borrowed->tracee && borrowed->was_running)
+		tracee_continue(borrowed->target, borrowed->tracee, 0);
+	borrowed->tracee = NULL;
+}
+
+/* A call that must not fail; what it returns goes to *result_ret. */
+static struct tap_error *call(struct borrowed *borrowed, const char *name, long number,
+	const uint64_t arguments[6], int64_t *result_ret)
+{
+	struct tap_target *target = borrowed->target;
+	struct tap_error *err = remote_call(target, borrowed->tracee->public.tid, target->memory,
+		&borrowed->tracee->public.regs, number, arguments, result_ret);
+
+	if (!err && *result_ret < 0 && *result_ret > -4096)
+		err = tap_error_errno((int)-*result_ret, "%s in process %d", name, target->pid);
+	return err;
+}
+
+#define CALL(borrowed, result, name, ...)                                                          \
+	call(borrowed, #name, SYS_##name, (const uint64_t[6]){__VA_ARGS__}, result)
+
+/* --- the region ----------------------------------------------------------- */
+
+/* A memfd made there and opened by us, so that we size it: its own ftruncate
+ * could run into its file size limit. */
+static struct tap_error *share_memfd(struct tap_probes *probes, struct borrowed *borrowed)
+{
+	uint64_t at = probes->region + TAP_PROBE_SHARED_AT;
+	char name[32], path[256];
+	int64_t fd = -1, result;
+	struct tap_error *err;
+
+	err = CALL(borrowed, &fd, memfd_create,
+		probes->region + TAP_PROBE_NAME_AT + offsetof(struct probe_head, file_name),
+		1 /* CLOEXEC */);
+	if (err)
+		return err;
+	snprintf(name, sizeof(name), "fd/%d", (int)fd);
+	probes->fd = open(tap_proc_path(path, sizeof(path), probes->pid, name), O_RDWR | O_CLOEXEC);
+	if (probes->fd < 0)
+		err = tap_error_errno(errno, "cannot open the memory shared with %d", probes->pid);
+	else if (ftruncate(probes->fd, (off_t)TAP_PROBE_SHARED_BYTES))
+		err = tap_error_errno(errno, "cannot size the memory shared with %d", probes->pid);
+	if (!err)
+		err = CALL(borrowed, &result, mmap, at, TAP_PROBE_SHARED_BYTES,
+			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, (uint64_t)fd, 0);
+	tap_error_free(CALL(borrowed, &result, close, (uint64_t)fd));
+	return err;
+}
+
+/* Without a descriptor to spare there: an anonymous shared mapping, opened
+ * through map_files. */
+static struct tap_error *share_anonymous(struct tap_probes *probes, struct borrowed *borrowed)
+{
+	uint64_t at = probes->region + TAP_PROBE_SHARED_AT;
+	char name[64], path[256];
+	int64_t result;
+	struct tap_error *err;
+
+	err = CALL(borrowed, &result, mmap, at, TAP_PROBE_SHARED_BYTES, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, UINT64_MAX, 0);
+	if (err)
+		return err;
+	snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)at,
+		(unsigned long long)(at + TAP_PROBE_SHARED_BYTES));
+	probes->fd = open(tap_proc_path(path, sizeof(path), probes->pid, name), O_RDWR | O_CLOEXEC);
+	if (probes->fd < 0)
+		return tap_error_errno(errno, "cannot open the memory shared with %d", probes->pid);
+	return NULL;
+}
+
+static struct tap_error *map_shared(struct tap_probes *probes, struct borrowed *borrowed)
+{
+	struct tap_error *err = share_memfd(probes, borrowed);
+
+	if (err && err->errnum == EMFILE) {
+		tap_error_free(err);
+		err = share_anonymous(probes, borrowed);
+	}
+	if (err)
+		return err;
+	probes->shared = mmap(NULL, TAP_PROBE_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+		probes->fd, 0);
+	if (probes->shared == MAP_FAILED) {
+		probes->shared = NULL;
+		return tap_error_errno(errno, "cannot map the memory shared with %d", probes->pid);
+	}
+	return NULL;
+}
+
+/* The region names its owner before anything else is done with it. */
+static struct tap_error *lay_common(struct tap_probes *probes, const struct tap_target *target)
+{
+	size_t size;
+	const uint8_t *common = tap_probe_common(&size);
+	struct probe_head *head = &probes->head;
+	struct tap_error *err = area_fill_head(&head->area, TAP_PROBE_REGION_BYTES);
+
+	head->target_pid = target->pid;
+	snprintf(head->file_name, sizeof(head->file_name), "%s", PROBE_FILE_NAME);
+	head->target_start_ticks = target->process.start_ticks;
+	head->area.version = PROBE_HEAD_VERSION;
+	if (!err)
+		err = tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, head,
+			sizeof(*head));
+	if (!err)
+		err = tap_memory_write(probes->memory, probes->region, common, size);
+	probes->used_bytes = (uint32_t)((size + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
+	return err;
+}
+
+static struct tap_error *map_region(
+	struct tap_probes *probes, struct borrowed *borrowed, uint64_t near)
+{
+	uint64_t hole, private;
+	int64_t result;
+	struct tap_error *err;
+
+	err = area_find_hole(borrowed->target, near, TAP_PROBE_REGION_BYTES, &hole);
+	if (err)
+		return err;
+	err = CALL(borrowed, &result, mmap, hole, TAP_PROBE_REGION_BYTES, PROT_READ | PROT_EXEC,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0);
+	if (err)
+		return err;
+	probes->region = (uint64_t)result;
+	private = probes->region + TAP_PROBE_PRIVATE_AT;
+	err = lay_common(probes, borrowed->target);
+	if (!err)
+		err = CALL(borrowed, &result, mmap, private, TAP_PROBE_PRIVATE_BYTES,
+			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, UINT64_MAX,
+			0);
+	if (!err)
+		err = CALL(borrowed, &result, madvise, private, TAP_PROBE_PRIVATE_BYTES,
+			MADV_WIPEONFORK);
+	return err ? err : map_shared(probes, borrowed);
+}
+
+static void unmap_region(struct tap_probes *probes, struct borrowed *borrowed, struct tap_error **err)
+{
+	int64_t result;
+
+	if (!probes->region)
+		return;
+	*err = CALL(borrowed, &result, munmap, probes->region, TAP_PROBE_REGION_BYTES);
+	if (!*err)
+		probes->region = 0;
+}
+
+struct tap_error *tap_probes_create(
+	struct tap_target *target, uint64_t near, struct tap_probes **ret)
+{
+	struct tap_probes *probes = tap_alloc(sizeof(*probes));
+	struct borrowed borrowed;
+	struct tap_error *err, *undo = NULL;
+
+	probes->pid = target->pid;
+	probes->fd = -1;
+	err = tap_memory_open(target->pid, true, &probes->memory);
+	if (!err)
+		err = borrow(target, &borrowed);
+	if (!err) {
+		err = map_region(probes, &borrowed, near);
+		if (err)
+			unmap_region(probes, &borrowed, &undo);
+		tap_error_free(undo);
+		give_back(&borrowed);
+	}
+	if (err) {
+		tap_probes_destroy(probes);
+		return err;
+	}
+	*ret = probes;
+	return NULL;
+}
+
+void tap_probes_destroy(struct tap_probes *probes)
+{
+	if (!probes)
+		return;
+	if (probes->shared)
+		munmap(probes->shared, TAP_PROBE_SHARED_BYTES);
+	if (probes->fd >= 0)
+		close(probes->fd);
+	tap_memory_close(probes->memory);
+	tap_vector_free(&probes->patches);
+	tap_vector_free(&probes->pointers);
+	free(probes);
+}
+
+/* --- what is to be placed -------------------------------------------------- */
+
+static struct tap_error *reserve(struct tap_probes *probes, size_t size_bytes, uint64_t *at_ret)
+{
+	if (probes->used_bytes + size_bytes > TAP_PROBE_NAME_AT)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "no room for more probes");
+	*at_ret = probes->region + probes->used_bytes;
+	probes->used_bytes +=
+		(uint32_t)((size_bytes + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
+	return NULL;
+}
+
+static struct tap_error *lay_instance(struct tap_probes *probes,
+	const struct tap_probe_spec *spec, uint64_t original, uint64_t *entry_ret)
+{
+	uint8_t code[TAP_PROBE_INSTANCE_MAX];
+	uint64_t at = 0;
+	size_t size;
+	struct tap_error *err = reserve(probes, sizeof(code), &at);
+
+	if (!err)
+		err = tap_probe_instance(spec, probes->region, at, original, code, sizeof(code),
+			&size, entry_ret);
+	return err ? err : tap_memory_write(probes->memory, at, code, size);
+}
+
+/* The function's own code must not jump into the bytes that are replaced. */
+static bool jumps_into(struct tap_probes *probes, uint64_t addr, uint64_t end, uint64_t behind)
+{
+	_cleanup_free_ uint8_t *code = NULL;
+	size_t size = end - addr, at = 0;
+
+	if (end <= addr || size > FUNCTION_MAX_BYTES)
+		size = FUNCTION_MAX_BYTES;
+	code = tap_alloc(size);
+	size = tap_memory_read_some(probes->memory, addr, code, size);
+	while (at < size) {
+		struct tap_insn insn;
+		uint64_t to;
+		bool is_call;
+
+		if (!tap_insn_try_decode(code + at, size - at, addr + at, &insn)) {
+			at++;
+			continue;
+		}
+		if (tap_insn_try_branch(&insn, &to, &is_call) && to > addr && to < behind)
+			return true;
+		at += insn.size_bytes;
+	}
+	return false;
+}
+
+/* The first instructions, as many as a jump displaces, and a jump behind
+ * them. */
+static struct tap_error *relocate_prologue(struct tap_probes *probes, struct patch *patch,
+	const uint8_t *expected, size_t expected_size, uint64_t *original_ret)
+{
+	uint8_t code[RELOCATED_MAX_BYTES], jump[TAP_CPU_STUB];
+	size_t from = 0, to = 0;
+	uint64_t at = 0;
+	struct tap_error *err = reserve(probes, sizeof(code), &at);
+
+	*original_ret = at;
+	while (!err && from < TAP_PROBE_JUMP_BYTES) {
+		struct tap_insn insn;
+		uint64_t unused;
+		bool is_call;
+		size_t size;
+
+		if (!tap_insn_try_decode(expected + from, expected_size - from, patch->addr + from, &insn))
+			return tap_error_new(TAP_ERR_UNSUPPORTED, "its first instructions are not known");
+		tap_insn_try_branch(&insn, &unused, &is_call);
+		if (is_call || insn.bytes[0] == 0xc3 || insn.bytes[0] == 0xcc)
+			return tap_error_new(TAP_ERR_UNSUPPORTED,
+				"its first five bytes hold a call, a return or a breakpoint");
+		err = tap_insn_relocate(&insn, at + to, code + to, &size);
+		from += insn.size_bytes;
+		to += size;
+		if (!err && to + TAP_INSN_RELOCATED_MAX + sizeof(jump) > sizeof(code))
+			return tap_error_new(TAP_ERR_UNSUPPORTED, "its first instructions are too long");
+	}
+	if (err)
+		return err;
+	patch->size_bytes = from;
+	if (tap_probe_jump(at + to, patch->addr + from, code + to))
+		return tap_memory_write(probes->memory, at, code, to + TAP_PROBE_JUMP_BYTES);
+	tap_cpu_stub(jump, patch->addr + from);
+	memcpy(code + to, jump + 1, sizeof(jump) - 1);
+	return tap_memory_write(probes->memory, at, code, to + sizeof(jump) - 1);
+}
+
+struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t addr, uint64_t end,
+	const uint8_t *expected, size_t expected_size, const struct tap_probe_spec *spec)
+{
+	struct patch patch = {.addr = addr};
+	uint8_t now[PATCH_MAX_BYTES];
+	uint64_t original, instance;
+	struct tap_error *err;
+
+	/* It is written at once, which only holds within a page. */
+	if (addr % TAP_PROBE_PAGE + TAP_PROBE_JUMP_BYTES > TAP_PROBE_PAGE)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "it lies across the end of a page");
+	if (expected_size > sizeof(patch.original))
+		expected_size = sizeof(patch.original);
+	err = relocate_prologue(probes, &patch, expected, expected_size, &original);
+	if (err)
+		return err;
+	if (end > addr && end - addr < patch.size_bytes)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "it is shorter than a jump");
+	memcpy(patch.original, expected, sizeof(patch.original));
+	if (!tap_memory_try_read(probes->memory, addr, now, patch.size_bytes) ||
+		memcmp(now, expected, patch.size_bytes))
+		return tap_error_new(TAP_ERR_BAD_DATA,
+			"its code is not what its file has: another tool has changed it");
+	if (jumps_into(probes, addr, end, addr + patch.size_bytes))
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "its own code jumps to its second instruction");
+	err = lay_instance(probes, spec, original, &instance);
+	if (err)
+		return err;
+	if (!tap_probe_jump(addr, instance, patch.jump))
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "it is more than 2 GiB away");
+	tap_vector_push(&probes->patches, patch);
+	return NULL;
+}
+
+struct tap_error *tap_probes_add_pointer(struct tap_probes *probes, uint64_t pointer_addr,
+	uint64_t expected, const struct tap_probe_spec *spec)
+{
+	struct redirected pointer = {.addr = pointer_addr, .original = expected};
+	struct tap_error *err = lay_instance(probes, spec, expected, &pointer.instance);
+
+	if (!err)
+		tap_vector_push(&probes->pointers, pointer);
+	return err;
+}
+
+/* --- arming ----------------------------------------------------------------- */
+
+struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier)
+{
+	uint64_t private = probes->region + TAP_PROBE_PRIVATE_AT;
+	struct tap_error *err;
+
+	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
+		atomic_store(&probes->shared->records[i].word,
+			tap_probe_word(generation, 0, TAP_PROBE_FREE));
+	err = tap_memory_write(probes->memory,
+		private + offsetof(struct tap_probe_private, multiplier), &multiplier,
+		sizeof(multiplier));
+	return err ? err :
+		     tap_memory_write(probes->memory,
+			     private + offsetof(struct tap_probe_private, generation), &generation,
+			     sizeof(generation));
+}
+
+struct tap_error *tap_probes_disarm(struct tap_probes *probes)
+{
+	uint64_t none = 0;
+	struct tap_error *err = tap_memory_write(probes->memory,
+		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, generation),
+		&none, sizeof(none));
+
+	/* Whoever waits is woken, looks and leaves. */
+	for (unsigned i = 0; probes->shared && i < TAP_PROBE_RECORDS; i++)
+		syscall(SYS_futex, &probes->shared->records[i].word, 1 /* FUTEX_WAKE */, INT32_MAX,
+			NULL, NULL, 0);
+	return err;
+}
+
+static struct tap_error *set_slots(struct tap_probes *probes, int64_t left)
+{
+	struct tap_probe_slot *slots = tap_alloc(TAP_PROBE_SLOTS * sizeof(*slots));
+	struct tap_error *err;
+
+	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++)
+		slots[i].left = left;
+	err = tap_memory_write(probes->memory,
+		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots),
+		slots, TAP_PROBE_SLOTS * sizeof(*slots));
+	free(slots);
+	return err;
+}
+
+struct tap_error *tap_probes_restart(struct tap_probes *probes)
+{
+	return set_slots(probes, 0);
+}
+
+struct tap_error *tap_probes_hold(struct tap_probes *probes)
+{
+	return set_slots(probes, INT64_MAX);
+}
+
+static uint64_t slots_addr(const struct tap_probes *probes)
+{
+	return probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots);
+}
+
+bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slot *slots)
+{
+	return tap_memory_try_read(
+		probes->memory, slots_addr(probes), slots, TAP_PROBE_SLOTS * sizeof(*slots));
+}
+
+bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index)
+{
+	int64_t left = 0;
+	_cleanup_error_ struct tap_error *err = tap_memory_write(probes->memory,
+		slots_addr(probes) + index * sizeof(struct tap_probe_slot) +
+			offsetof(struct tap_probe_slot, left),
+		&left, sizeof(left));
+
+	return !err;
+}
+
+bool tap_probes_is_armed(const struct tap_probes *probes)
+{
+	uint64_t generation;
+
+	return tap_memory_try_u64(probes->memory,
+		       probes->region + TAP_PROBE_PRIVATE_AT +
+			       offsetof(struct tap_probe_private, generation),
+		       &generation) &&
+		generation;
+}
+
+struct tap_probe_shared *tap_probes_shared(struct tap_probes *probes)
+{
+	return probes->shared;
+}
+
+uint64_t tap_probes_private_addr(const struct tap_probes *probes)
+{
+	return probes->region + TAP_PROBE_PRIVATE_AT;
+}
