@@ -13,6 +13,7 @@
 #define CHUNK_IS_MAPPED UINT64_C(2)
 #define CHUNK_LEAST 32
 #define CHUNK_ALIGN 16
+#define CHUNK_HEAD 16
 #define PAGE_BYTES 4096
 
 static bool chunk_class(
@@ -25,7 +26,11 @@ static bool chunk_class(
 	size = word & ~CHUNK_FLAGS;
 	if (size < CHUNK_LEAST || size % CHUNK_ALIGN || size >> 46)
 		return false;
-	if (word & CHUNK_IS_MAPPED && (size % PAGE_BYTES && (size + addr - 16) % PAGE_BYTES))
+	/* Alone in its mapping it reaches to the end of a page; from 2.43 on it
+	 * leaves out a header that stands there. */
+	if (word & CHUNK_IS_MAPPED &&
+		(size + addr - CHUNK_HEAD + CHUNK_HEAD) / PAGE_BYTES ==
+			(size + addr - CHUNK_HEAD - 1) / PAGE_BYTES)
 		return false;
 	*usable_ret = size - (word & CHUNK_IS_MAPPED ? 16 : 8);
 	*class_ret = CLASS_CHUNK | ((uint32_t)(size / CHUNK_ALIGN) & CLASS_SIZE_MASK);

@@ -57,7 +57,7 @@ bool brake_is_due(struct recorder *rec)
 		return false;
 	stopped_ns = close_window(rec);
 	rec->window.slowed = stopped_ns * 2 > window_ns;
-	return rec->window.slowed && (was_slowed || stopped_ns * 4 > window_ns * 3);
+	return rec->window.slowed && (was_slowed || stopped_ns * 3 > window_ns * 2);
 }
 
 static int last_core(pid_t pid, pid_t tid)

@@ -10,8 +10,6 @@
 
 #include <sys/wait.h>
 
-static volatile unsigned long sink;
-
 /* Allocates and frees; the result depends on every block. */
 static NOINLINE int checksum(unsigned int seed)
 {

@@ -195,7 +195,8 @@ static void take(struct tap_ledger *ledger, struct model *model, uint64_t addr)
 		model->freed_bytes += (int64_t)bytes;
 		own->size_bytes -= bytes;
 		assert_int_equal(block.size_bytes, own->size_bytes);
-	} /* fallthrough */
+		__attribute__((fallthrough));
+	}
 	default:
 		tap_ledger_put_back(ledger, addr, &block);
 		model->at[addr].live = true;
