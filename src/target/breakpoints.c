@@ -195,9 +195,7 @@ void breakpoint_step_over(
 	if (tap_insn_emulate(&bp->insn, regs, &memory) == TAP_EMULATION_FAULT) {
 		/* The program faults there. It must do so by itself: the byte
 		 * goes back for good. */
-		_cleanup_error_ struct tap_error *err =
-			tap_memory_write(target->memory, bp->addr, bp->insn.bytes, 1);
-
+		tap_error_free(tap_memory_write(target->memory, bp->addr, bp->insn.bytes, 1));
 		bp->planted = false;
 	}
 }
