@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
@@ -8,6 +9,8 @@
 #include "heaptap/session/clean.h"
 #include "heaptap/target/left.h"
 #include "session/clean.h"
+
+#define HURRY_NICE (-15)
 
 static struct tap_error *refuse(const struct tap_process *process, const struct tap_left *left)
 {
@@ -37,6 +40,8 @@ static void *run(void *context)
 	struct tap_error *err, *release;
 
 	tap_log_defer();
+	/* Not in line behind the target's threads while they are held. */
+	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
 	err = tap_target_attach(job->process, &target);
 	for (size_t i = 0; !err && i < job->list->count; i++)
 		if (tap_left_is_free(&job->list->items[i]))

@@ -65,9 +65,10 @@ struct tap_error *tap_left_find(const struct tap_process *process, struct tap_le
 	for (size_t i = 0; !err && i < maps.count && ret->count < LEFT_MAX; i++) {
 		const struct tap_mapping *mapping = &maps.items[i];
 
-		if (mapping->executable && !mapping->writable && !mapping->shared &&
-			!mapping->inode && !mapping->path[0] &&
-			mapping->end - mapping->start >= TAP_PROBE_CODE_BYTES)
+		/* Code, or where that was not mapped yet. */
+		if (mapping->executable == mapping->readable && !mapping->writable &&
+			!mapping->shared && !mapping->inode && !mapping->path[0] &&
+			mapping->end - mapping->start >= TAP_PROBE_NAME_AT)
 			look_at(process, memory, mapping->start, ret);
 	}
 	tap_maps_deinit(&maps);

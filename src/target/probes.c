@@ -81,8 +81,7 @@ static struct tap_error *share_memfd(struct tap_probes *probes, struct borrowed 
 	struct tap_error *err;
 
 	err = CALL(borrowed, &fd, memfd_create,
-		probes->region + TAP_PROBE_NAME_AT + offsetof(struct probe_head, file_name),
-		1 /* CLOEXEC */);
+		probes->region + PROBE_FILE_NAME_AT, 1 /* CLOEXEC */);
 	if (err)
 		return err;
 	snprintf(name, sizeof(name), "fd/%d", (int)fd);
@@ -138,25 +137,29 @@ static struct tap_error *map_shared(struct tap_probes *probes, struct borrowed *
 	return NULL;
 }
 
-/* The region names its owner before anything else is done with it. */
-static struct tap_error *lay_common(struct tap_probes *probes, const struct tap_target *target)
+/* The region names its owner before it is anything but an address. */
+static struct tap_error *lay_head(struct tap_probes *probes, const struct tap_target *target)
 {
-	size_t size;
-	const uint8_t *common = tap_probe_common(&size);
 	struct probe_head *head = &probes->head;
 	struct tap_error *err = area_fill_head(&head->area, TAP_PROBE_REGION_BYTES);
 
 	head->target_pid = target->pid;
-	snprintf(head->file_name, sizeof(head->file_name), "%s", PROBE_FILE_NAME);
 	head->target_start_ticks = target->process.start_ticks;
 	head->area.version = PROBE_HEAD_VERSION;
-	if (!err)
-		err = tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, head,
-			sizeof(*head));
-	if (!err)
-		err = tap_memory_write(probes->memory, probes->region, common, size);
+	return err ? err :
+		     tap_memory_write(probes->memory, probes->region + TAP_PROBE_NAME_AT, head,
+			     sizeof(*head));
+}
+
+static struct tap_error *lay_common(struct tap_probes *probes)
+{
+	size_t size;
+	const uint8_t *common = tap_probe_common(&size);
+	struct tap_error *err = tap_memory_write(probes->memory,
+		probes->region + PROBE_FILE_NAME_AT, PROBE_FILE_NAME, sizeof(PROBE_FILE_NAME));
+
 	probes->used_bytes = (uint32_t)((size + INSTANCE_ALIGN - 1) & ~(size_t)(INSTANCE_ALIGN - 1));
-	return err;
+	return err ? err : tap_memory_write(probes->memory, probes->region, common, size);
 }
 
 static struct tap_error *map_region(
@@ -169,13 +172,20 @@ static struct tap_error *map_region(
 	err = area_find_hole(borrowed->target, near, TAP_PROBE_REGION_BYTES, &hole);
 	if (err)
 		return err;
-	err = CALL(borrowed, &result, mmap, hole, TAP_PROBE_REGION_BYTES, PROT_READ | PROT_EXEC,
+	err = CALL(borrowed, &result, mmap, hole, TAP_PROBE_REGION_BYTES, PROT_NONE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, UINT64_MAX, 0);
 	if (err)
 		return err;
 	probes->region = (uint64_t)result;
 	private = probes->region + TAP_PROBE_PRIVATE_AT;
-	err = lay_common(probes, borrowed->target);
+	err = lay_head(probes, borrowed->target);
+	/* All but the head's page: we alone read and write that. */
+	if (!err)
+		err = CALL(borrowed, &result, mmap, probes->region, TAP_PROBE_NAME_AT,
+			PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, UINT64_MAX,
+			0);
+	if (!err)
+		err = lay_common(probes);
 	if (!err)
 		err = CALL(borrowed, &result, mmap, private, TAP_PROBE_PRIVATE_BYTES,
 			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, UINT64_MAX,
@@ -242,7 +252,7 @@ void tap_probes_destroy(struct tap_probes *probes)
 
 static struct tap_error *reserve(struct tap_probes *probes, size_t size_bytes, uint64_t *at_ret)
 {
-	if (probes->used_bytes + size_bytes > TAP_PROBE_NAME_AT)
+	if (probes->used_bytes + size_bytes > PROBE_FILE_NAME_AT)
 		return tap_error_new(TAP_ERR_UNSUPPORTED, "no room for more probes");
 	*at_ret = probes->region + probes->used_bytes;
 	probes->used_bytes +=

@@ -44,9 +44,11 @@ struct probe_head {
 	uint64_t target_start_ticks;
 	int32_t target_pid; /* in a forked copy of the region: not its own */
 	uint32_t place_count;
-	char file_name[24]; /* of the memory that is shared */
 };
+/* Of the memory that is shared; told to the kernel out of the code part, which
+ * the target may read. */
 #define PROBE_FILE_NAME "heaptap-probes"
+#define PROBE_FILE_NAME_AT (TAP_PROBE_NAME_AT - 64)
 #define PROBE_HEAD_VERSION 2
 #define PROBE_PLACES_MAX                                                                           \
 	((TAP_PROBE_PAGE - sizeof(struct probe_head)) / sizeof(struct probe_place))
