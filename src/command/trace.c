@@ -120,6 +120,11 @@ static struct tap_error *choose_target(
 			tap_error_new(TAP_ERR_USAGE,
 				"--json needs -o FILE here: standard output is the command's"),
 			"heaptap trace --json -o FILE -- COMMAND");
+	if (session->engine == TAP_ENGINE_PROBE)
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_USAGE,
+				"--engine probe records a process that runs already, not a command"),
+			"leave it out, or start the command and give its PID");
 	session->argv = invocation->argv;
 	return NULL;
 }
@@ -198,9 +203,7 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	};
 	struct tap_error *err;
 
-	err = NULL;
-	if (!err)
-		err = symbols_init(&symbols, &values->symbols);
+	err = symbols_init(&symbols, &values->symbols);
 	if (!err)
 		err = choose_target(invocation, &session);
 	if (err)

@@ -8,6 +8,7 @@
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/log.h"
+#include "heaptap/proc/tasks.h"
 #include "session/sampler.h"
 
 #define SLEEP_NS 5000000
@@ -46,11 +47,24 @@ static void sleep_on_bell(struct sampler *s, uint32_t bell)
 	atomic_store(&s->shared->sleeping, 0);
 }
 
+/* A filter of system calls that was set meanwhile may not let a probe's pass. */
+static void check_seccomp(struct recorder *rec)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, rec->pid, &task);
+
+	if (!err && task.seccomp)
+		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
+			tap_strdup("the process filters its system calls now (seccomp): its probes "
+				   "were taken out"));
+}
+
 static void check_target(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 	uint8_t byte;
 
+	check_seccomp(rec);
 	if (!tap_process_is_same(&rec->process)) {
 		recorder_end(rec, TAP_ENDED_EXIT);
 		return;
