@@ -18,6 +18,7 @@
  * held is braked as well: one that is paced sleeps between its bursts. */
 #define OFTEN 1000
 #define SLEEPS_SHARE 0.25
+#define TRAP_NS 8e3
 /* Bound of what two switches between tasks are believed to cost: on one core
  * 4 to 8 us, between two up to 80. */
 #define SWITCH_MAX_NS UINT64_C(80000)
@@ -95,6 +96,8 @@ static bool is_driven(struct recorder *rec)
 	held = (double)(now.held_ns - then.held_ns) +
 		(double)(now.tracer_wait_ns - then.tracer_wait_ns);
 	awake = run + (double)(now.wait_ns - then.wait_ns) + held;
+	/* The larger part of what it runs is the way into a stop and out. */
+	run -= (double)(now.stops - then.stops) * TRAP_NS;
 	return held > run && awake > window * (1 - SLEEPS_SHARE);
 }
 
