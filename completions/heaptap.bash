@@ -10,7 +10,7 @@ _heaptap_options()
 		--version -V
 	case $1 in
 	trace)
-		echo --duration -d --interval --engine --exact --symbol --unsafe --fail-on-leak
+		echo --duration -d --interval --engine --sample --overhead --exact --symbol --unsafe --fail-on-leak
 		;;
 	watch)
 		echo --duration -d --interval --warmup --csv

@@ -186,7 +186,8 @@ static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 	struct thread *thread = recorder_thread(rec, tracee);
 	bool busy = (double)thread->hits >= BUSY_SHARE * BRAKE_EVERY_HITS;
 
-	brake_follow_core(rec, busy ? tracee->tid : 0);
+	rec->busiest = busy ? tracee->tid : 0;
+	brake_follow_core(rec, rec->busiest);
 	thread->hits = 0;
 }
 

@@ -76,6 +76,12 @@ struct mapping {
 	uint64_t start, end;
 };
 
+/* What brake.c keeps of its last look at the busiest thread. */
+struct brake_look {
+	pid_t tid; /* 0: none */
+	uint64_t at_ns, stops, held_ns, run_ns, wait_ns, tracer_wait_ns;
+};
+
 struct recorder {
 	const struct tap_trace_options *options;
 	pid_t pid;
@@ -111,6 +117,8 @@ struct recorder {
 	bool sampled; /* probes: not every call was seen */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
+	pid_t busiest; /* the thread of nearly all hits, 0 for none */
+	struct brake_look look;
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 

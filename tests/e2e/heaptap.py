@@ -41,6 +41,12 @@ def _die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _as_from_a_shell():
+    """Also where the tests themselves run below nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    _die_with_parent()
+
+
 # ---------------------------------------------------------------- heaptap
 
 class Result:
@@ -102,7 +108,7 @@ class Running:
         popen.setdefault("stdout", subprocess.PIPE)
         popen.setdefault("stderr", subprocess.PIPE)
         self.process = subprocess.Popen([HEAPTAP, *map(str, args)], text=True,
-                                        preexec_fn=_die_with_parent, **popen)
+                                        preexec_fn=_as_from_a_shell, **popen)
         self.pid = self.process.pid
         self.began = time.monotonic()
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "unit.h"
+#include <math.h>
 #include "heaptap/analysis/growth.h"
 
 #define CELLS_MAX 200
