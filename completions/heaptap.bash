@@ -67,10 +67,10 @@ _heaptap()
 		return
 		;;
 	--engine)
-		COMPREPLY=($(compgen -W 'auto breakpoint' -- "$word"))
+		COMPREPLY=($(compgen -W 'auto probe breakpoint' -- "$word"))
 		return
 		;;
-	-d | --duration | --interval | --warmup | --limit | --symbol)
+	-d | --duration | --interval | --sample | --overhead | --warmup | --limit | --symbol)
 		return
 		;;
 	esac
