@@ -10,7 +10,7 @@ _heaptap_options()
 		--version -V
 	case $1 in
 	trace)
-		echo --duration -d --interval --engine --sample --overhead --exact --symbol --unsafe --fail-on-leak
+		echo --duration -d --interval --engine --exact --symbol --unsafe --fail-on-leak
 		;;
 	watch)
 		echo --duration -d --interval --warmup --csv
@@ -67,10 +67,10 @@ _heaptap()
 		return
 		;;
 	--engine)
-		COMPREPLY=($(compgen -W 'auto probe breakpoint' -- "$word"))
+		COMPREPLY=($(compgen -W 'auto breakpoint' -- "$word"))
 		return
 		;;
-	-d | --duration | --interval | --sample | --overhead | --warmup | --limit | --symbol)
+	-d | --duration | --interval | --warmup | --limit | --symbol)
 		return
 		;;
 	esac

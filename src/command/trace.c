@@ -43,10 +43,15 @@ static const struct tap_option options[] = {
 		"Record also where a thread blocks or ignores SIGTRAP"},
 	{"fail-on-leak", 0, NULL, TAP_OPTION_FLAG, AT(fail_on_leak),
 		"Exit with 1 where the verdict is a leak"},
+#if HEAPTAP_PROBE
 	{"sample", 0, "SIZE", TAP_OPTION_SIZE, AT(sample_bytes),
 		"Probes: one sample in so many bytes (default: every call, as far as --overhead allows)"},
 	{"overhead", 0, "PCT", TAP_OPTION_PERCENT, AT(overhead_percent),
 		"Probes: what samples may cost (default: 5)"},
+#else
+	{"sample", 0, "SIZE", TAP_OPTION_LATER, 0, "Bytes between two samples"},
+	{"overhead", 0, "PCT", TAP_OPTION_LATER, 0, "What recording may cost"},
+#endif
 	{"group", 0, "line|function|file|stack", TAP_OPTION_LATER, 0, "What a site is"},
 	{"include", 0, "GLOB", TAP_OPTION_LATER, 0, "Only sites with a frame in such a file"},
 	{"exclude", 0, "GLOB", TAP_OPTION_LATER, 0, "No sites with a frame in such a file"},
@@ -85,6 +90,17 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 		symbols->items[symbols->count++].name = equals + 1;
 	}
 	return NULL;
+}
+
+/* In this version for who works on it: meson -Dprobe=true. */
+static struct tap_error *check_engine(const struct values *values)
+{
+	if (HEAPTAP_PROBE || strcmp(values->engine, "probe"))
+		return NULL;
+	return tap_error_advise(
+		tap_error_new(TAP_ERR_USAGE,
+			"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION ")"),
+		"leave it out, or use --engine breakpoint");
 }
 
 static enum tap_trace_engine engine_of(const struct values *values)
@@ -203,7 +219,9 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	};
 	struct tap_error *err;
 
-	err = symbols_init(&symbols, &values->symbols);
+	err = check_engine(values);
+	if (!err)
+		err = symbols_init(&symbols, &values->symbols);
 	if (!err)
 		err = choose_target(invocation, &session);
 	if (err)
