@@ -7,6 +7,7 @@
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/proc/root.h"
+#include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
 
 /* One window of which most was taken ends it; of one in which more than half
@@ -14,11 +15,12 @@
  * waiting makes up for it. */
 #define WINDOW_NS UINT64_C(500000000)
 /* On a busy machine the time that stops take is lost among all that is waited
- * for. A thread that never sleeps, stops so often, and runs less than it is
- * held is braked as well: one that is paced sleeps between its bursts. */
+ * for. A thread that stops so often and was hardly ever seen asleep in a system
+ * call of its own is braked as well: one that is paced sleeps between bursts. */
 #define OFTEN 1000
-#define SLEEPS_SHARE 0.25
-#define TRAP_NS 8e3
+#define LOOKS_LEAST 5
+#define ASLEEP_SHARE 0.08
+
 /* Bound of what two switches between tasks are believed to cost: on one core
  * 4 to 8 us, between two up to 80. */
 #define SWITCH_MAX_NS UINT64_C(80000)
@@ -45,66 +47,30 @@ static uint64_t close_window(struct recorder *rec)
 	return stopped;
 }
 
-/* "run wait slices" in ns: what the scheduler has counted of a thread. */
-static bool read_schedule(const char *path, pid_t pid, uint64_t *run_ret, uint64_t *wait_ret)
+void brake_look(struct recorder *rec)
 {
-	char text[128];
-	unsigned long long run, wait;
+	struct tap_task_syscall call = {0};
 
-	if (!tap_proc_try_read(pid, path, text, sizeof(text)) ||
-		sscanf(text, "%llu %llu", &run, &wait) != 2)
-		return false;
-	*run_ret = run;
-	*wait_ret = wait;
-	return true;
+	if (!rec->busiest || !tap_task_try_syscall(rec->pid, rec->busiest, &call))
+		return;
+	rec->looks++;
+	rec->asleep += call.blocked && call.number >= 0;
 }
 
-/* The busiest thread's side of a window; false where nothing is known of it. */
-static bool look_at_busiest(struct recorder *rec, struct brake_look *ret)
+/* Did it do hardly anything but stop since the last window? */
+static bool is_driven(struct recorder *rec, uint64_t stops)
 {
-	uint64_t unused;
-	char path[64];
+	bool driven = rec->busiest && stops >= OFTEN && rec->looks >= LOOKS_LEAST &&
+		(double)rec->asleep <= ASLEEP_SHARE * (double)rec->looks;
 
-	if (!rec->busiest)
-		return false;
-	ret->tid = rec->busiest;
-	ret->at_ns = tap_clock_ns();
-	ret->stops = tap_target_stats(rec->target)->stops;
-	ret->held_ns = tap_target_stats(rec->target)->stopped_ns;
-	snprintf(path, sizeof(path), "task/%d/schedstat", rec->busiest);
-	if (!read_schedule(path, rec->pid, &ret->run_ns, &ret->wait_ns))
-		return false;
-	snprintf(path, sizeof(path), "task/%d/schedstat", gettid());
-	return read_schedule(path, getpid(), &unused, &ret->tracer_wait_ns);
-}
-
-/* Did it do hardly anything but stop since the last look? */
-static bool is_driven(struct recorder *rec)
-{
-	struct brake_look now = {0}, then = rec->look;
-	double window, awake, held, run;
-
-	if (!look_at_busiest(rec, &now)) {
-		rec->look.tid = 0;
-		return false;
-	}
-	rec->look = now;
-	if (then.tid != now.tid || now.stops - then.stops < OFTEN)
-		return false;
-	window = (double)(now.at_ns - then.at_ns);
-	run = (double)(now.run_ns - then.run_ns);
-	held = (double)(now.held_ns - then.held_ns) +
-		(double)(now.tracer_wait_ns - then.tracer_wait_ns);
-	awake = run + (double)(now.wait_ns - then.wait_ns) + held;
-	/* The larger part of what it runs is the way into a stop and out. */
-	run -= (double)(now.stops - then.stops) * TRAP_NS;
-	return held > run && awake > window * (1 - SLEEPS_SHARE);
+	rec->looks = rec->asleep = 0;
+	return driven;
 }
 
 void brake_begin(struct recorder *rec)
 {
 	memset(&rec->window, 0, sizeof(rec->window));
-	memset(&rec->look, 0, sizeof(rec->look));
+	rec->looks = rec->asleep = 0;
 	rec->window.since_ns = tap_clock_ns();
 }
 
@@ -116,12 +82,13 @@ void brake_end(struct recorder *rec)
 bool brake_is_due(struct recorder *rec)
 {
 	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns, stopped_ns;
+	uint64_t stops = tap_target_stats(rec->target)->stops - rec->window.stops;
 	bool was_slowed = rec->window.slowed, driven;
 
 	if (window_ns < WINDOW_NS)
 		return false;
 	stopped_ns = close_window(rec);
-	driven = is_driven(rec);
+	driven = is_driven(rec, stops);
 	rec->window.slowed = driven || stopped_ns * 2 > window_ns;
 	return rec->window.slowed && (was_slowed || stopped_ns * 3 > window_ns * 2);
 }

@@ -200,6 +200,7 @@ void recorder_note_start(struct recorder *rec)
 static void on_tick(struct recorder *rec)
 {
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
+	brake_look(rec);
 	check_starting(rec);
 	arming_look(rec);
 	if (rec->tables_armed)

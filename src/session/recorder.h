@@ -76,12 +76,6 @@ struct mapping {
 	uint64_t start, end;
 };
 
-/* What brake.c keeps of its last look at the busiest thread. */
-struct brake_look {
-	pid_t tid; /* 0: none */
-	uint64_t at_ns, stops, held_ns, run_ns, wait_ns, tracer_wait_ns;
-};
-
 struct recorder {
 	const struct tap_trace_options *options;
 	pid_t pid;
@@ -118,7 +112,7 @@ struct recorder {
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */
-	struct brake_look look;
+	unsigned looks, asleep; /* at it, in this window: how often in a system call of its own */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 
@@ -216,6 +210,7 @@ uint32_t block_class_of_chunk(uint64_t usable_bytes);
  * windows of 500 ms, or two thirds for one; held_ns is kept on the way. By
  * the tracer. */
 void brake_begin(struct recorder *rec);
+void brake_look(struct recorder *rec); /* on every tick */
 bool brake_is_due(struct recorder *rec);
 void brake_end(struct recorder *rec);
 /* Shares the core of the one thread that is busy: a stop costs a fifth. */
