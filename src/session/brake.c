@@ -57,14 +57,22 @@ void brake_look(struct recorder *rec)
 	rec->asleep += call.blocked && call.number >= 0;
 }
 
-/* Did it do hardly anything but stop since the last window? */
-static bool is_driven(struct recorder *rec, uint64_t stops)
-{
-	bool driven = rec->busiest && stops >= OFTEN && rec->looks >= LOOKS_LEAST &&
-		(double)rec->asleep <= ASLEEP_SHARE * (double)rec->looks;
+/* What the looks of this window say of the busiest thread. */
+enum pace {
+	PACE_UNKNOWN,
+	PACE_SLEEPS, /* stops are long against its work, but it has time to spare */
+	PACE_DRIVEN, /* it does hardly anything but stop */
+};
 
+static enum pace close_looks(struct recorder *rec, uint64_t stops)
+{
+	enum pace pace = PACE_UNKNOWN;
+
+	if (rec->busiest && stops >= OFTEN && rec->looks >= LOOKS_LEAST)
+		pace = (double)rec->asleep > ASLEEP_SHARE * (double)rec->looks ? PACE_SLEEPS :
+										 PACE_DRIVEN;
 	rec->looks = rec->asleep = 0;
-	return driven;
+	return pace;
 }
 
 void brake_begin(struct recorder *rec)
@@ -83,13 +91,15 @@ bool brake_is_due(struct recorder *rec)
 {
 	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns, stopped_ns;
 	uint64_t stops = tap_target_stats(rec->target)->stops - rec->window.stops;
-	bool was_slowed = rec->window.slowed, driven;
+	bool was_slowed = rec->window.slowed;
+	enum pace pace;
 
 	if (window_ns < WINDOW_NS)
 		return false;
 	stopped_ns = close_window(rec);
-	driven = is_driven(rec, stops);
-	rec->window.slowed = driven || stopped_ns * 2 > window_ns;
+	pace = close_looks(rec, stops);
+	rec->window.slowed =
+		pace == PACE_DRIVEN || (pace == PACE_UNKNOWN && stopped_ns * 2 > window_ns);
 	return rec->window.slowed && (was_slowed || stopped_ns * 3 > window_ns * 2);
 }
 
