@@ -15,11 +15,12 @@
  * waiting makes up for it. */
 #define WINDOW_NS UINT64_C(500000000)
 /* On a busy machine the time that stops take is lost among all that is waited
- * for. A thread that stops so often and was hardly ever seen asleep in a system
- * call of its own is braked as well: one that is paced sleeps between bursts. */
+ * for. A thread that stops so often and was never seen asleep in a system
+ * call of its own for three windows is braked as well: one that is paced sleeps
+ * between bursts. */
 #define OFTEN 1000
-#define LOOKS_LEAST 5
-#define ASLEEP_SHARE 0.08
+#define LOOKS_LEAST 3
+#define WINDOWS_DRIVEN 3
 
 /* Bound of what two switches between tasks are believed to cost: on one core
  * 4 to 8 us, between two up to 80. */
@@ -68,9 +69,10 @@ static enum pace close_looks(struct recorder *rec, uint64_t stops)
 {
 	enum pace pace = PACE_UNKNOWN;
 
-	if (rec->busiest && stops >= OFTEN && rec->looks >= LOOKS_LEAST)
-		pace = (double)rec->asleep > ASLEEP_SHARE * (double)rec->looks ? PACE_SLEEPS :
-										 PACE_DRIVEN;
+	/* Too few looks are no evidence. */
+	if (rec->busiest)
+		pace = rec->asleep || stops < OFTEN || rec->looks < LOOKS_LEAST ? PACE_SLEEPS :
+										  PACE_DRIVEN;
 	rec->looks = rec->asleep = 0;
 	return pace;
 }
@@ -78,7 +80,7 @@ static enum pace close_looks(struct recorder *rec, uint64_t stops)
 void brake_begin(struct recorder *rec)
 {
 	memset(&rec->window, 0, sizeof(rec->window));
-	rec->looks = rec->asleep = 0;
+	rec->looks = rec->asleep = rec->driven = 0;
 	rec->window.since_ns = tap_clock_ns();
 }
 
@@ -98,9 +100,11 @@ bool brake_is_due(struct recorder *rec)
 		return false;
 	stopped_ns = close_window(rec);
 	pace = close_looks(rec, stops);
-	rec->window.slowed =
-		pace == PACE_DRIVEN || (pace == PACE_UNKNOWN && stopped_ns * 2 > window_ns);
-	return rec->window.slowed && (was_slowed || stopped_ns * 3 > window_ns * 2);
+	rec->driven = pace == PACE_DRIVEN ? rec->driven + 1 : 0;
+	rec->window.slowed = pace == PACE_UNKNOWN && stopped_ns * 2 > window_ns;
+	return rec->driven == WINDOWS_DRIVEN ||
+		(rec->window.slowed && was_slowed) ||
+		(pace != PACE_SLEEPS && stopped_ns * 4 > window_ns * 3);
 }
 
 static int last_core(pid_t pid, pid_t tid)

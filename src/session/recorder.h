@@ -112,6 +112,7 @@ struct recorder {
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */
+	unsigned driven;        /* windows in a row in which it never slept */
 	unsigned looks, asleep; /* at it, in this window: how often in a system call of its own */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
