@@ -208,8 +208,9 @@ uint32_t block_class_of_pool(uint32_t size_bytes);
 uint32_t block_class_of_chunk(uint64_t usable_bytes);
 
 /* brake.c: true where stops took more than half of the target's time for two
- * windows of 500 ms, or two thirds for one; held_ns is kept on the way. By
- * the tracer. */
+ * windows of 500 ms, or three quarters for one, or where the one busy thread
+ * stops often and was not seen asleep for three; held_ns is kept on the way.
+ * By the tracer. */
 void brake_begin(struct recorder *rec);
 void brake_look(struct recorder *rec); /* on every tick */
 bool brake_is_due(struct recorder *rec);
