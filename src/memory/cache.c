@@ -36,22 +36,38 @@ static struct tap_memory_piece *make(struct tap_memory_cache *cache, uint64_t ad
 	return piece;
 }
 
-/* Reads pages [first, last], in as few calls as there are holes. */
-static void fill(
+/* Reads pages [first, last] up to a hole; the page after the last it read. */
+static unsigned fill(
 	struct tap_memory *memory, struct tap_memory_piece *piece, unsigned first, unsigned last)
 {
-	while (first <= last) {
-		size_t at = (size_t)first * TAP_CACHE_PAGE;
-		size_t got = tap_source_read(memory, piece->addr + at, piece->bytes + at,
-			(size_t)(last - first + 1) * TAP_CACHE_PAGE);
-		unsigned whole = (unsigned)(got / TAP_CACHE_PAGE);
+	size_t at = (size_t)first * TAP_CACHE_PAGE;
+	size_t got = tap_source_read(memory, piece->addr + at, piece->bytes + at,
+		(size_t)(last - first + 1) * TAP_CACHE_PAGE);
+	unsigned end = first + (unsigned)(got / TAP_CACHE_PAGE);
 
-		for (unsigned i = 0; i < whole; i++)
-			piece->readable |= (uint16_t)(1u << (first + i));
-		for (unsigned i = 0; i <= whole && first + i <= last; i++)
-			piece->known |= (uint16_t)(1u << (first + i));
-		first += whole + 1;
-	}
+	for (unsigned i = first; i < end; i++)
+		piece->readable |= (uint16_t)(1u << i);
+	for (unsigned i = first; i <= end && i <= last; i++)
+		piece->known |= (uint16_t)(1u << i);
+	return end;
+}
+
+/* A reader goes no further than the first hole, and neither does this: the end
+ * of a stack is read beyond with every stack. */
+static void fill_unknown(
+	struct tap_memory *memory, struct tap_memory_piece *piece, unsigned first, unsigned last)
+{
+	while (first <= last && (piece->readable & (1u << first)))
+		first++;
+	if (first <= last && !(piece->known & (1u << first)))
+		fill(memory, piece, first, last);
+}
+
+static void fill_whole(struct tap_memory *memory, struct tap_memory_piece *piece)
+{
+	piece->known = piece->readable = 0;
+	for (unsigned at = 0; at < PAGES; at++)
+		at = fill(memory, piece, at, PAGES - 1);
 }
 
 /* The first look at a piece reads the pages it needs, the second the rest:
@@ -68,10 +84,9 @@ static struct tap_memory_piece *piece_with(
 	} else if ((piece->known & wanted) == wanted) {
 		return piece;
 	} else if (memory->cached == TAP_MEMORY_CACHE_PAGES) {
-		fill(memory, piece, first, last);
+		fill_unknown(memory, piece, first, last);
 	} else {
-		piece->known = piece->readable = 0;
-		fill(memory, piece, 0, PAGES - 1);
+		fill_whole(memory, piece);
 	}
 	return piece;
 }

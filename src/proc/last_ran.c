@@ -42,28 +42,6 @@ static bool read_exec_start(pid_t pid, const char *name, uint64_t *ns_ret)
 	return true;
 }
 
-/* The CPU that a thread last ran on: field 39 of its stat. */
-static bool last_cpu(pid_t pid, pid_t tid, int *cpu_ret)
-{
-	char name[64], text[1024];
-	const char *at;
-	uint64_t cpu;
-
-	snprintf(name, sizeof(name), "task/%d/stat", (int)tid);
-	if (!tap_proc_try_read(pid, name, text, sizeof(text)))
-		return false;
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 39; field++) {
-		at = strchr(at, ' ');
-		if (at)
-			at++;
-	}
-	if (!at || !tap_scan_decimal(&at, &cpu) || cpu >= CPU_SETSIZE)
-		return false;
-	*cpu_ret = (int)cpu;
-	return true;
-}
-
 /* The same instant in both clocks. */
 static bool read_both_clocks(uint64_t *exec_start_ret, uint64_t *monotonic_ns_ret)
 {
@@ -95,7 +73,7 @@ bool tap_task_try_last_ran(pid_t pid, pid_t tid, uint64_t *monotonic_ns_ret)
 	int cpu;
 
 	snprintf(name, sizeof(name), "task/%d/sched", (int)tid);
-	if (!read_exec_start(pid, name, &ran) || !ran || !last_cpu(pid, tid, &cpu) ||
+	if (!read_exec_start(pid, name, &ran) || !ran || !tap_task_try_cpu(pid, tid, &cpu) ||
 		!read_both_clocks_of(cpu, &own, &now))
 		return false;
 	if (ran >= own)

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "scan.h"
 
 #define NAME_MAX_BYTES 64
+#define STAT_PROCESSOR 39 /* field of stat, counted from 1 */
 
 TAP_VECTOR_TYPE(tid_list, pid_t);
 
@@ -177,5 +179,26 @@ bool tap_task_try_syscall(pid_t pid, pid_t tid, struct tap_task_syscall *ret)
 	if (!scan_argument(&at, &ret->sp) || !scan_argument(&at, &ret->pc))
 		return false;
 	ret->blocked = true;
+	return true;
+}
+
+bool tap_task_try_cpu(pid_t pid, pid_t tid, int *ret)
+{
+	char name[NAME_MAX_BYTES], text[1024];
+	const char *at;
+	uint64_t cpu;
+
+	if (!tap_proc_try_read(pid, task_name(name, sizeof(name), tid, "stat"), text, sizeof(text)))
+		return false;
+	/* The name, which is field 2, may hold anything. */
+	at = strrchr(text, ')');
+	for (int field = 2; at && field < STAT_PROCESSOR; field++) {
+		at = strchr(at, ' ');
+		if (at)
+			at++;
+	}
+	if (!at || !tap_scan_decimal(&at, &cpu) || cpu >= CPU_SETSIZE)
+		return false;
+	*ret = (int)cpu;
 	return true;
 }

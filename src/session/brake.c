@@ -1,140 +1,152 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-#include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
-#include "heaptap/proc/root.h"
-#include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
 
-/* One window of which most was taken ends it; of one in which more than half
- * was, the next tells whether that was a burst: a program that was kept
- * waiting makes up for it. */
-#define WINDOW_NS UINT64_C(500000000)
-/* On a busy machine the time that stops take is lost among all that is waited
- * for. A thread that stops so often and was never seen asleep in a system
- * call of its own for three windows is braked as well: one that is paced sleeps
- * between bursts. */
-#define OFTEN 1000
-#define LOOKS_LEAST 3
-#define WINDOWS_DRIVEN 3
+/*
+ * What stops take of a thread's time is what heaptap works, on its CPU time's
+ * word; what they leave to it is what it runs and sleeps. Time in which
+ * either waits for a CPU that others have is nobody's: a machine that is busy
+ * makes the same stops take longer, not matter more.
+ */
+
+/* Five windows in a row make more than a second. A program that was kept waiting
+ * by the attach has made up for it by then. */
+#define WINDOW_NS UINT64_C(250000000)
+#define WINDOWS 5
 
 /* Bound of what two switches between tasks are believed to cost: on one core
  * 4 to 8 us, between two up to 80. */
 #define SWITCH_MAX_NS UINT64_C(80000)
 
-/* Field 39 of /proc/PID/stat: the core that a thread last ran on. */
-#define STAT_PROCESSOR 39
-
 /* A stop also costs the switch to the tracer and back, which nobody sees from
  * here. An entry point and its return are so close that the shortest time
  * between two stops is hardly more than that. */
-static uint64_t close_window(struct recorder *rec)
+static uint64_t switch_ns(const struct tap_target_stats *stats)
+{
+	return stats->least_away_ns < SWITCH_MAX_NS ? stats->least_away_ns : SWITCH_MAX_NS;
+}
+
+static uint64_t positive(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void open_window(struct recorder *rec, const struct tap_tracee *tracee, unsigned over)
 {
 	struct tap_target_stats *stats = tap_target_stats(rec->target);
-	uint64_t switch_ns =
-		stats->least_away_ns < SWITCH_MAX_NS ? stats->least_away_ns : SWITCH_MAX_NS;
-	uint64_t stopped = stats->stopped_ns - rec->window.stopped_ns +
-		(stats->stops - rec->window.stops) * switch_ns;
+	struct brake_window *window = &rec->window;
 
-	rec->held_ns += stopped;
-	rec->window.stops = stats->stops;
-	rec->window.stopped_ns = stats->stopped_ns;
-	rec->window.since_ns = tap_clock_ns();
+	*window = (struct brake_window){
+		.since_ns = tap_clock_ns(),
+		.stops = stats->stops,
+		.stopped_ns = stats->stopped_ns,
+		.over = over,
+	};
+	window->known = tap_task_try_own_times(&window->tracer) &&
+		tap_tasks_try_run_ns(rec->pid, &window->run_ns);
+	if (tracee && tracee->tid == rec->busiest &&
+		tap_task_try_times(rec->pid, tracee->tid, &window->thread)) {
+		window->busiest = tracee->tid;
+		window->busiest_stops = tracee->stops;
+	}
 	stats->least_away_ns = UINT64_MAX;
-	return stopped;
 }
 
-void brake_look(struct recorder *rec)
+static void keep_held(struct recorder *rec)
 {
-	struct tap_task_syscall call = {0};
+	const struct tap_target_stats *stats = tap_target_stats(rec->target);
 
-	if (!rec->busiest || !tap_task_try_syscall(rec->pid, rec->busiest, &call))
-		return;
-	rec->looks++;
-	rec->asleep += call.blocked && call.number >= 0;
+	rec->held_ns += stats->stopped_ns - rec->window.stopped_ns +
+		(stats->stops - rec->window.stops) * switch_ns(stats);
 }
 
-/* What the looks of this window say of the busiest thread. */
-enum pace {
-	PACE_UNKNOWN,
-	PACE_SLEEPS, /* stops are long against its work, but it has time to spare */
-	PACE_DRIVEN, /* it does hardly anything but stop */
-};
-
-static enum pace close_looks(struct recorder *rec, uint64_t stops)
+/* The one busy thread's own time: on a CPU, and asleep in calls of its own,
+ * which are the sleeps that are no stops. */
+static uint64_t own_of_thread(const struct recorder *rec, const struct tap_task_times *thread,
+	uint64_t stops, uint64_t length_ns)
 {
-	enum pace pace = PACE_UNKNOWN;
+	const struct tap_target_stats *stats = tap_target_stats(rec->target);
+	const struct tap_task_times *before = &rec->window.thread;
+	uint64_t run_ns = thread->run_ns - before->run_ns, away_ns;
 
-	/* Too few looks are no evidence. */
-	if (rec->busiest)
-		pace = rec->asleep || stops < OFTEN || rec->looks < LOOKS_LEAST ? PACE_SLEEPS :
-										  PACE_DRIVEN;
-	rec->looks = rec->asleep = 0;
-	return pace;
+	if (thread->sleeps - before->sleeps <= stops)
+		return run_ns;
+	away_ns = positive(length_ns, stats->stopped_ns - rec->window.stopped_ns);
+	return run_ns +
+		positive(away_ns,
+			thread->wait_ns - before->wait_ns +
+				larger(run_ns, stops * switch_ns(stats)));
+}
+
+/* Of the window that ends here, at a hit: did stops take more than half? */
+static bool is_over_half(struct recorder *rec, const struct tap_tracee *tracee)
+{
+	const struct brake_window *window = &rec->window;
+	uint64_t length_ns = tap_clock_ns() - window->since_ns, run_ns, work_ns, own_ns;
+	struct tap_task_times tracer, thread;
+
+	if (!window->known || !tap_task_try_own_times(&tracer) ||
+		!tap_tasks_try_run_ns(rec->pid, &run_ns))
+		return (tap_target_stats(rec->target)->stopped_ns - window->stopped_ns) * 2 > length_ns;
+	work_ns = tracer.run_ns - window->tracer.run_ns;
+	if (window->busiest && tap_task_try_times(rec->pid, tracee->tid, &thread))
+		own_ns = own_of_thread(
+			rec, &thread, tracee->stops - window->busiest_stops, length_ns);
+	else
+		/* Of many threads nobody knows who sleeps: where the tracer does,
+		 * nobody is stopped. */
+		own_ns = larger(run_ns - window->run_ns,
+			positive(length_ns, work_ns + tracer.wait_ns - window->tracer.wait_ns));
+	return work_ns > own_ns;
 }
 
 void brake_begin(struct recorder *rec)
 {
-	memset(&rec->window, 0, sizeof(rec->window));
-	rec->looks = rec->asleep = rec->driven = 0;
-	rec->window.since_ns = tap_clock_ns();
+	open_window(rec, NULL, 0);
 }
 
 void brake_end(struct recorder *rec)
 {
-	close_window(rec);
+	keep_held(rec);
 }
 
-bool brake_is_due(struct recorder *rec)
+bool brake_is_due(struct recorder *rec, const struct tap_tracee *tracee)
 {
-	uint64_t window_ns = tap_clock_ns() - rec->window.since_ns, stopped_ns;
-	uint64_t stops = tap_target_stats(rec->target)->stops - rec->window.stops;
-	bool was_slowed = rec->window.slowed;
-	enum pace pace;
+	struct brake_window *window = &rec->window;
+	bool over;
 
-	if (window_ns < WINDOW_NS)
+	if (tap_clock_ns() - window->since_ns < WINDOW_NS)
 		return false;
-	stopped_ns = close_window(rec);
-	pace = close_looks(rec, stops);
-	rec->driven = pace == PACE_DRIVEN ? rec->driven + 1 : 0;
-	rec->window.slowed = pace == PACE_UNKNOWN && stopped_ns * 2 > window_ns;
-	return rec->driven == WINDOWS_DRIVEN ||
-		(rec->window.slowed && was_slowed) ||
-		(pace != PACE_SLEEPS && stopped_ns * 4 > window_ns * 3);
-}
-
-static int last_core(pid_t pid, pid_t tid)
-{
-	_cleanup_free_ char *text = NULL;
-	_cleanup_error_ struct tap_error *err = NULL;
-	char name[64];
-	char *at;
-
-	snprintf(name, sizeof(name), "task/%d/stat", tid);
-	err = tap_proc_read(pid, name, &text, NULL);
-	at = err ? NULL : strrchr(text, ')');
-	/* Behind the name comes field 3. */
-	for (int field = 2; at && field < STAT_PROCESSOR; field++)
-		at = strchr(at + 1, ' ');
-	return at ? atoi(at + 1) : -1;
+	/* Its stops and sleeps are counted to the same instant only here. */
+	if (window->busiest && tracee->tid != window->busiest && window->busiest == rec->busiest)
+		return false;
+	if (window->busiest != rec->busiest || tracee->tid != rec->busiest)
+		window->busiest = 0;
+	over = is_over_half(rec, tracee);
+	keep_held(rec);
+	open_window(rec, tracee, over ? window->over + 1 : 0);
+	return window->over >= WINDOWS;
 }
 
 void brake_follow_core(struct recorder *rec, pid_t busiest)
 {
 	static __thread cpu_set_t all;
 	static __thread bool known;
-	int core = busiest ? last_core(rec->pid, busiest) : -1;
 	cpu_set_t one;
+	int core;
 
 	if (!known) {
 		sched_getaffinity(0, sizeof(all), &all);
 		known = true;
 	}
-	if (core < 0 || core >= CPU_SETSIZE || !CPU_ISSET(core, &all)) {
+	if (!busiest || !tap_task_try_cpu(rec->pid, busiest, &core) || !CPU_ISSET(core, &all)) {
 		if (rec->pinned)
 			sched_setaffinity(0, sizeof(all), &all);
 		rec->pinned = 0;

@@ -16,8 +16,8 @@
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 /* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
 #define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
-/* How often the clock is looked at between ticks. */
-#define BRAKE_EVERY_HITS 256
+#define BRAKE_EVERY_HITS 16
+#define FOLLOW_EVERY_HITS 256
 #define BUSY_SHARE 0.9
 
 /* Type of an entry of /proc/PID/auxv: <elf.h>, AT_ENTRY. */
@@ -184,7 +184,7 @@ static void on_breakpoint(struct recorder *rec, struct tap_event *event)
 static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 {
 	struct thread *thread = recorder_thread(rec, tracee);
-	bool busy = (double)thread->hits >= BUSY_SHARE * BRAKE_EVERY_HITS;
+	bool busy = (double)thread->hits >= BUSY_SHARE * FOLLOW_EVERY_HITS;
 
 	rec->busiest = busy ? tracee->tid : 0;
 	brake_follow_core(rec, rec->busiest);
@@ -200,7 +200,6 @@ void recorder_note_start(struct recorder *rec)
 static void on_tick(struct recorder *rec)
 {
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
-	brake_look(rec);
 	check_starting(rec);
 	arming_look(rec);
 	if (rec->tables_armed)
@@ -211,12 +210,12 @@ static void on_tick(struct recorder *rec)
 		recorder_note_start(rec);
 }
 
-static void check_brake(struct recorder *rec)
+static void check_brake(struct recorder *rec, const struct tap_tracee *tracee)
 {
-	if (rec->options->exact || !brake_is_due(rec))
+	if (rec->options->exact || !brake_is_due(rec, tracee))
 		return;
 	recorder_end_early(rec, TAP_ENDED_BRAKE,
-		tap_strdup("stops took more than half of the program's time for a second; --exact "
+		tap_strdup("stops took more than half of the program's time for over a second; --exact "
 			   "records all the same"));
 }
 
@@ -234,14 +233,13 @@ static struct tap_error *record(struct recorder *rec)
 		switch (event.kind) {
 		case TAP_EVENT_TICK:
 			on_tick(rec);
-			check_brake(rec);
 			break;
 		case TAP_EVENT_BREAKPOINT:
 			on_breakpoint(rec, &event);
-			if (++hits % BRAKE_EVERY_HITS == 0) {
-				check_brake(rec);
+			if (++hits % BRAKE_EVERY_HITS == 0)
+				check_brake(rec, event.tracee);
+			if (hits % FOLLOW_EVERY_HITS == 0)
 				follow_busiest(rec, event.tracee);
-			}
 			break;
 		case TAP_EVENT_THREAD_NEW:
 			on_new_thread(rec, event.tracee->tid);

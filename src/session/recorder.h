@@ -19,6 +19,7 @@
 #include "heaptap/ledger/stacks.h"
 #include "heaptap/proc/cgroup.h"
 #include "heaptap/proc/process.h"
+#include "heaptap/proc/tasks.h"
 #include "heaptap/proc/usage.h"
 #include "heaptap/python/python.h"
 #include "heaptap/session/trace.h"
@@ -71,6 +72,19 @@ struct thread {
 	uint64_t hits;       /* since the last tick */
 };
 
+/* What was when the brake's window began. */
+struct brake_window {
+	uint64_t since_ns;
+	uint64_t stops, stopped_ns;    /* of all */
+	pid_t busiest;                 /* 0: none, or its times are not known */
+	uint64_t busiest_stops;
+	struct tap_task_times thread;  /* the busiest */
+	struct tap_task_times tracer;
+	uint64_t run_ns;               /* the whole process */
+	bool known;                    /* the last two */
+	unsigned over; /* windows in a row before it of which stops took more than half */
+};
+
 /* Memory that the program mapped for itself, in whole pages. */
 struct mapping {
 	uint64_t start, end;
@@ -103,17 +117,12 @@ struct recorder {
 	struct tap_entry_point_list points; /* strings: tap_symbols' or `strings`' */
 	struct tap_strings *strings;
 	uint64_t lost_calls; /* that returned into code which is not followed */
-	struct { /* the brake's window */
-		uint64_t since_ns, stops, stopped_ns;
-		bool slowed; /* the last one: more than half of it was taken */
-	} window;
+	struct brake_window window;
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
 	bool sampled; /* probes: not every call was seen */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */
-	unsigned driven;        /* windows in a row in which it never slept */
-	unsigned looks, asleep; /* at it, in this window: how often in a system call of its own */
 	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
 
@@ -207,13 +216,11 @@ uint32_t block_class_of_mapping(uint64_t size_bytes);
 uint32_t block_class_of_pool(uint32_t size_bytes);
 uint32_t block_class_of_chunk(uint64_t usable_bytes);
 
-/* brake.c: true where stops took more than half of the target's time for two
- * windows of 500 ms, or three quarters for one, or where the one busy thread
- * stops often and was not seen asleep for three; held_ns is kept on the way.
- * By the tracer. */
+/* brake.c: whether stops have taken more than half of the target's time for
+ * more than a second; held_ns is kept on the way. By the tracer. */
 void brake_begin(struct recorder *rec);
-void brake_look(struct recorder *rec); /* on every tick */
-bool brake_is_due(struct recorder *rec);
+/* At a hit. */
+bool brake_is_due(struct recorder *rec, const struct tap_tracee *tracee);
 void brake_end(struct recorder *rec);
 /* Shares the core of the one thread that is busy: a stop costs a fifth. */
 void brake_follow_core(struct recorder *rec, pid_t busiest);

@@ -60,6 +60,16 @@ static void handle(int signal_number, void (*handler)(int))
 	sigaction(signal_number, &action, NULL);
 }
 
+/* Every stop of a tracee would be a SIGCHLD for the main thread, a wake-up as
+ * dear as the stop itself. And a parent may have it ignored, with which the
+ * kernel reaps what is to be waited for. */
+static void keep_stops_quiet(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP};
+
+	sigaction(SIGCHLD, &action, NULL);
+}
+
 void tap_stop_install(void)
 {
 	if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
@@ -74,6 +84,7 @@ void tap_stop_install(void)
 	if (!is_ignored(SIGTSTP))
 		handle(SIGTSTP, on_suspend);
 	handle(SIGPIPE, SIG_IGN);
+	keep_stops_quiet();
 }
 
 int tap_stop_requested(void)

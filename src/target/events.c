@@ -209,6 +209,7 @@ bool event_dispatch(struct tap_target *target, struct tracee *tracee, int status
 
 	*ret = (struct tap_event){0};
 	target->stats.stops++;
+	tracee->public.stops++;
 	tracee->interrupted = false;
 	tracee->vfork_child = 0;
 	if (tracee->copied) {

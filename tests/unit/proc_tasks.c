@@ -141,12 +141,69 @@ static void a_thread_blocked_in_read(void **state)
 	close(blocked.hold[1]);
 }
 
+static void the_cpu_it_is_on(void **state)
+{
+	cpu_set_t before, one;
+	int cpu;
+
+	(void)state;
+	use_system(NULL);
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	for (int i = 0; i < CPU_SETSIZE; i++) {
+		if (!CPU_ISSET(i, &before))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(i, &one);
+		assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+		assert_true(tap_task_try_cpu(getpid(), getpid(), &cpu));
+		assert_int_equal(cpu, i);
+	}
+	sched_setaffinity(0, sizeof(before), &before);
+	assert_false(tap_task_try_cpu(getpid(), 1, &cpu));
+}
+
+static void spin(uint64_t ns)
+{
+	uint64_t until, now;
+
+	assert_true(tap_tasks_try_run_ns(getpid(), &until));
+	until += ns;
+	do
+		assert_true(tap_tasks_try_run_ns(getpid(), &now));
+	while (now < until);
+}
+
+static void times_of_a_thread(void **state)
+{
+	const struct timespec moment = {0, 1000000};
+	struct tap_task_times before, spun, own, slept;
+	const uint64_t spin_ns = 20000000;
+
+	(void)state;
+	use_system(NULL);
+	if (!tap_task_try_times(getpid(), getpid(), &before))
+		skip(); /* CONFIG_SCHED_INFO is missing */
+	spin(spin_ns);
+	assert_true(tap_task_try_own_times(&own));
+	assert_true(tap_task_try_times(getpid(), getpid(), &spun));
+	/* the scheduler accounts at its ticks */
+	assert_true(spun.run_ns - before.run_ns >= spin_ns / 2);
+	assert_true(own.run_ns >= before.run_ns && own.run_ns <= spun.run_ns);
+	for (int i = 0; i < 10; i++)
+		nanosleep(&moment, NULL);
+	assert_true(tap_task_try_times(getpid(), getpid(), &slept));
+	assert_true(slept.sleeps - spun.sleeps >= 10);
+	assert_false(tap_task_try_times(getpid(), 1, &slept));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_are_read),
 		cmocka_unit_test(what_it_waits_in),
 		cmocka_unit_test(a_thread_blocked_in_read),
+		cmocka_unit_test(the_cpu_it_is_on),
+		cmocka_unit_test(times_of_a_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,6 +44,22 @@ struct tap_task_syscall {
 };
 bool tap_task_try_syscall(pid_t pid, pid_t tid, struct tap_task_syscall *ret);
 
+/* The CPU that it last ran on. */
+bool tap_task_try_cpu(pid_t pid, pid_t tid, int *ret);
+
+/* How a thread spent its life. What is left of the time went by asleep, or in
+ * a stop. */
+struct tap_task_times {
+	uint64_t run_ns;  /* on a CPU */
+	uint64_t wait_ns; /* runnable, and others on the CPU */
+	uint64_t sleeps;  /* how often it let go of the CPU by itself; each ptrace stop is one */
+};
+/* False where it ended, or where the kernel does not tell (CONFIG_SCHED_INFO). */
+bool tap_task_try_times(pid_t pid, pid_t tid, struct tap_task_times *ret);
+bool tap_task_try_own_times(struct tap_task_times *ret); /* the calling thread's; no sleeps */
+/* On CPUs, by all threads that it has and had. */
+bool tap_tasks_try_run_ns(pid_t pid, uint64_t *ret);
+
 /* CLOCK_MONOTONIC time at which a blocked thread last ran, from
  * /proc/PID/task/TID/sched; false where the kernel does not tell. */
 bool tap_task_try_last_ran(pid_t pid, pid_t tid, uint64_t *monotonic_ns_ret);

@@ -35,6 +35,7 @@ struct tap_tracee {
 	struct tap_regs regs; /* valid during an event of this tracee; changed ones are written
 	                       * back by tap_target_go() */
 	bool regs_changed;
+	uint64_t stops;       /* every ptrace stop dealt with */
 	void *data;           /* of whoever records; see tap_target_on_gone() */
 };
 
