@@ -37,8 +37,12 @@ class Storm:
 
 
 def delay():
-    with open("/proc/thread-self/schedstat") as file:
-        return int(file.read().split()[1]) * 1e-9
+    """What this thread has waited for a processor; unknown in a root without /proc."""
+    try:
+        with open("/proc/thread-self/schedstat") as file:
+            return int(file.read().split()[1]) * 1e-9
+    except FileNotFoundError:
+        return 0.0
 
 
 def threads(storm):
