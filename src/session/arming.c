@@ -133,7 +133,7 @@ static void forget_retired(struct recorder *rec)
 	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
 		struct tap_module *module = tap_symbols_at_index(rec->symbols, i);
 
-		if (module->retired)
+		if (module->retired && rec->target)
 			tap_target_forget(rec->target, module->start, module->end);
 	}
 	/* What took a retired module's place is planted anew. */
@@ -233,14 +233,15 @@ struct tap_error *arming_update(struct recorder *rec)
 	return NULL;
 }
 
-void arming_look(struct recorder *rec)
+bool arming_modules_changed(struct recorder *rec)
 {
 	_cleanup_error_ struct tap_error *err = NULL;
 	struct tap_maps maps = {0};
 	uint64_t now_ns = tap_clock_ns(), hash = 0;
+	bool changed;
 
-	if (rec->loader_tells || now_ns - rec->looked_ns < LOOK_EVERY_NS)
-		return;
+	if (now_ns - rec->looked_ns < LOOK_EVERY_NS)
+		return false;
 	rec->looked_ns = now_ns;
 	err = tap_maps_read(rec->pid, &maps);
 	for (size_t i = 0; i < maps.count; i++) {
@@ -250,9 +251,18 @@ void arming_look(struct recorder *rec)
 			hash = tap_hash_u64(hash ^ mapping->start) ^ mapping->inode;
 	}
 	tap_maps_deinit(&maps);
-	if (err || hash == rec->looked_hash)
+	changed = !err && hash != rec->looked_hash;
+	if (changed)
+		rec->looked_hash = hash;
+	return changed;
+}
+
+void arming_look(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	if (rec->loader_tells || !arming_modules_changed(rec))
 		return;
-	rec->looked_hash = hash;
 	err = arming_update(rec);
 	if (err)
 		tap_log_detail("modules that were loaded: %s", err->message);

@@ -48,7 +48,7 @@ static void *run(void *context)
 			err = tap_left_remove(target, &job->list->items[i]);
 	if (!err)
 		err = tap_left_close_files(target);
-	release = target ? tap_target_release(target) : NULL;
+	release = target ? tap_target_release(target, NULL) : NULL;
 	if (!err)
 		return release;
 	tap_error_free(release);

@@ -5,6 +5,7 @@
 #include "heaptap/session/info.h"
 #include "session/entry_points.h"
 #include "session/look.h"
+#include "session/probed.h"
 #include "session/runtime.h"
 
 static const char *debug_name(enum tap_debug_kind kind)
@@ -55,13 +56,24 @@ static bool is_of_allocator(enum tap_entry_kind kind)
 	return kind != TAP_ENTRY_MMAP && kind != TAP_ENTRY_MUNMAP && kind != TAP_ENTRY_MREMAP;
 }
 
-static void add_entry(struct tap_info_report *report, const struct tap_entry *entry)
+static enum tap_entry_how how_of(struct tap_symbols *symbols, const struct tap_entry *entry)
+{
+	_cleanup_error_ struct tap_error *no_probe = NULL;
+
+	if (entry->problem)
+		return TAP_ENTRY_NONE;
+	no_probe = probed_check(symbols, entry);
+	return no_probe ? TAP_ENTRY_BREAKPOINT : TAP_ENTRY_JUMP;
+}
+
+static void add_entry(struct tap_info_report *report, struct tap_symbols *symbols,
+	const struct tap_entry *entry)
 {
 	struct tap_entry_point *point = tap_vector_add(&report->entry_points);
 
 	point->module = tap_strings_add(report->strings, entry->module->path);
 	point->symbol = tap_strings_add(report->strings, entry->symbol);
-	point->how = entry->problem ? TAP_ENTRY_NONE : TAP_ENTRY_BREAKPOINT;
+	point->how = how_of(symbols, entry);
 	point->reason = entry->problem;
 	point->addr = entry->addr;
 	if (is_of_allocator(entry->kind))
@@ -79,7 +91,7 @@ static void add_entries(
 	/* None is a finding, not a failure. */
 	tap_error_free(tap_entry_points_find(symbols, memory, &entries));
 	for (size_t i = 0; i < entries.count; i++)
-		add_entry(report, &entries.items[i]);
+		add_entry(report, symbols, &entries.items[i]);
 	tap_vector_free(&entries);
 }
 

@@ -2,38 +2,21 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
 #include "heaptap/proc/tasks.h"
+#include "session/probed.h"
 #include "session/sampler.h"
 
-#define CODE_BYTES 64
 #define HURRY_NICE (-15)
+#define JOIN_NS 5000000
+#define NOT_ENDED (-2)
+#define NS_PER_S 1000000000
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
-
-static const struct {
-	bool probed;
-	enum tap_probe_kind kind;
-} kinds[TAP_ENTRY_KINDS] = {
-	[TAP_ENTRY_MALLOC] = {true, TAP_PROBE_SIZE0},
-	[TAP_ENTRY_CALLOC] = {true, TAP_PROBE_PRODUCT01},
-	[TAP_ENTRY_REALLOC] = {true, TAP_PROBE_RESIZE01},
-	[TAP_ENTRY_REALLOCARRAY] = {true, TAP_PROBE_RESIZE_PRODUCT},
-	[TAP_ENTRY_ALIGNED_ALLOC] = {true, TAP_PROBE_SIZE1},
-	[TAP_ENTRY_MEMALIGN] = {true, TAP_PROBE_SIZE1},
-	[TAP_ENTRY_POSIX_MEMALIGN] = {true, TAP_PROBE_SIZE2},
-	[TAP_ENTRY_VALLOC] = {true, TAP_PROBE_SIZE0},
-	[TAP_ENTRY_PVALLOC] = {true, TAP_PROBE_SIZE0},
-	[TAP_ENTRY_FREE] = {true, TAP_PROBE_FREE0},
-	[TAP_ENTRY_MMAP] = {true, TAP_PROBE_SIZE1},
-	[TAP_ENTRY_MUNMAP] = {true, TAP_PROBE_FREE0},
-	[TAP_ENTRY_MREMAP] = {true, TAP_PROBE_RESIZE02},
-	[TAP_ENTRY_MALLOCX] = {true, TAP_PROBE_SIZE0},
-	[TAP_ENTRY_RALLOCX] = {true, TAP_PROBE_RESIZE01},
-};
 
 static struct hook *make_hook(struct recorder *rec, enum tap_entry_kind kind, size_t point)
 {
@@ -45,36 +28,32 @@ static struct hook *make_hook(struct recorder *rec, enum tap_entry_kind kind, si
 	return hook;
 }
 
-static uint64_t end_of(struct recorder *rec, uint64_t addr)
-{
-	uint64_t start, end;
-
-	return tap_symbols_try_extent(rec->symbols, addr, &start, &end) ? end : addr;
-}
-
-static void add_entry(struct sampler *s, const struct tap_entry *entry)
+/* The entry points that are listed and have no probe yet. */
+static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *entry)
 {
 	struct recorder *rec = s->rec;
 	size_t point = arming_find_point(
 		rec, entry->module ? entry->module->path : "", entry->symbol, entry->addr);
 	struct tap_probe_spec spec = {.entry = (uint32_t)rec->hooks.count};
-	_cleanup_error_ struct tap_error *err = NULL;
-	uint8_t expected[CODE_BYTES] = {0};
+	_cleanup_free_ uint8_t *code = NULL;
+	struct tap_error *err;
+	size_t size = 0;
 
-	if (entry->problem || !entry->addr || !kinds[entry->kind].probed) {
+	if (rec->points.items[point].how != TAP_ENTRY_NONE)
+		return NULL;
+	if (entry->problem || !entry->addr || !probed_kind(entry->kind, &spec.kind)) {
 		rec->points.items[point].reason = entry->problem;
-		return;
+		return NULL;
 	}
-	spec.kind = kinds[entry->kind].kind;
 	make_hook(rec, entry->kind, point);
-	err = tap_module_file_bytes(entry->module, entry->addr, expected, sizeof(expected));
+	err = probed_code(rec->symbols, entry, &code, &size);
 	if (!err)
-		err = tap_probes_add_function(s->probes, entry->addr, end_of(rec, entry->addr),
-			expected, sizeof(expected), &spec);
+		err = tap_probes_add_function(s->probes, entry->addr, code, size, &spec);
 	if (err)
 		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
 	else
 		rec->points.items[point].how = TAP_ENTRY_JUMP;
+	return err;
 }
 
 static void add_table(struct sampler *s, const struct tap_python_table *table, const char *domain)
@@ -153,34 +132,89 @@ static struct tap_error *check_seccomp(struct recorder *rec)
 	return err;
 }
 
-static struct tap_error *place(struct sampler *s)
+/* Where one does not fit, breakpoints see all calls: an engine that sees some
+ * of them cannot tell what grew. Who asked for probes gets those that fit. */
+static struct tap_error *add_entries(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
-	_cleanup_error_ struct tap_error *none = NULL;
-	struct tap_error *err;
-	uint64_t near = 0;
 
-	err = check_seccomp(rec);
-	if (!err)
-		err = arming_read_modules(rec);
-	if (!err)
-		err = arming_add_named(rec);
+	for (size_t i = 0; i < rec->entries.count; i++) {
+		const struct tap_entry *entry = &rec->entries.items[i];
+		struct tap_error *err = add_entry(s, entry);
+
+		if (err && err->code == TAP_ERR_UNSUPPORTED &&
+			rec->options->engine == TAP_ENGINE_AUTO)
+			return tap_error_wrap(err, "no probe fits %s", entry->symbol);
+		tap_error_free(err);
+	}
+	return NULL;
+}
+
+static struct tap_error *find_entries(struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *none = NULL;
+	struct tap_error *err = arming_add_named(rec);
+
 	if (err)
 		return err;
 	none = tap_entry_points_find(rec->symbols, rec->memory, &rec->entries);
 	arming_note_allocators(rec);
+	return NULL;
+}
+
+static struct tap_error *place(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	struct tap_error *err = check_seccomp(rec);
+	uint64_t near = 0;
+
+	if (!err)
+		err = arming_read_modules(rec);
+	if (!err)
+		err = find_entries(rec);
+	if (err)
+		return err;
 	for (size_t i = 0; i < rec->entries.count && !near; i++)
 		near = rec->entries.items[i].addr;
 	if (!near)
 		return tap_error_new(TAP_ERR_UNSUPPORTED,
 			"process %d has no allocator that heaptap knows", rec->pid);
 	err = tap_probes_create(rec->target, near, &s->probes);
+	if (!err)
+		err = add_entries(s);
 	if (err)
 		return err;
-	for (size_t i = 0; i < rec->entries.count; i++)
-		add_entry(s, &rec->entries.items[i]);
 	add_tables(s);
-	return tap_probes_apply(s->probes, rec->target);
+	err = sampler_arm(s);
+	return err ? err : tap_probes_apply(s->probes, rec->target);
+}
+
+/* A command's own libraries are there when its first instruction is: there it
+ * is held. False: it ended before, or somebody does not want to wait any
+ * longer. */
+static bool run_to_start(
+	struct recorder *rec, struct tap_event *start_ret, struct tap_error **err_ret)
+{
+	struct tap_event event;
+
+	*err_ret = arming_read_modules(rec);
+	if (!*err_ret)
+		recorder_plant_start(rec);
+	while (!*err_ret && !atomic_load(&rec->end_wanted)) {
+		*err_ret = tap_target_next(rec->target, &event);
+		if (*err_ret)
+			break;
+		if (event.kind == TAP_EVENT_EXIT) {
+			atomic_store(&rec->child_exit_code, event.exit_code);
+			recorder_end(rec, TAP_ENDED_EXIT);
+		} else if (event.kind == TAP_EVENT_BREAKPOINT) {
+			*start_ret = event;
+			*err_ret = tap_target_lift(rec->target);
+			return !*err_ret;
+		}
+		tap_target_go(rec->target, &event);
+	}
+	return false;
 }
 
 /* With the end of the thread the kernel lets go of what it left alone. */
@@ -191,8 +225,20 @@ static struct tap_error *on_own_thread(struct sampler *s, void *(*run)(void *))
 
 	if (pthread_create(&thread, NULL, run, s))
 		return tap_error_new(TAP_ERR_SYSTEM, "cannot start a thread");
-	pthread_join(thread, &err);
-	return err;
+	for (;;) {
+		struct timespec until;
+		bool answering = atomic_load(&s->answering);
+
+		/* Whoever asks meanwhile is not kept waiting. */
+		if (answering)
+			sampler_serve(s);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += answering ? 0 : JOIN_NS;
+		until.tv_sec += until.tv_nsec / NS_PER_S;
+		until.tv_nsec %= NS_PER_S;
+		if (!pthread_timedjoin_np(thread, &err, &until))
+			return err;
+	}
 }
 
 /* While we hold threads of the target we do not stand in line behind them. Only
@@ -202,47 +248,160 @@ static void hurry(void)
 	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
 }
 
+static struct tap_error *release(struct recorder *rec, struct tap_error *err)
+{
+	struct tap_error *late = NULL;
+	int exit_code = NOT_ENDED;
+
+	atomic_store(&rec->kickable, 0);
+	if (rec->target)
+		late = tap_target_release(rec->target, &exit_code);
+	rec->target = NULL;
+	/* To whoever traces it a command's end is told as well, and only once. */
+	if (exit_code != NOT_ENDED) {
+		if (exit_code >= 0)
+			atomic_store(&rec->child_exit_code, exit_code);
+		recorder_end(rec, TAP_ENDED_EXIT);
+	}
+	if (!err)
+		return late;
+	tap_error_free(late);
+	return err;
+}
+
+static void forget_points(struct recorder *rec)
+{
+	for (size_t i = 0; i < rec->points.count; i++) {
+		rec->points.items[i].how = TAP_ENTRY_NONE;
+		rec->points.items[i].reason = NULL;
+	}
+}
+
+/* Nothing of the probes is left, neither there nor in the report. */
+static struct tap_error *take_back(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	struct tap_error *err = s->probes ? tap_probes_remove(s->probes, rec->target) : NULL;
+
+	tap_probes_destroy(s->probes);
+	s->probes = NULL;
+	forget_points(rec);
+	rec->tables_armed = rec->tables_seen = false;
+	return err;
+}
+
+static bool is_for_breakpoints(const struct recorder *rec, const struct tap_error *err)
+{
+	return err && rec->options->engine == TAP_ENGINE_AUTO &&
+		(err->code == TAP_ERR_UNSUPPORTED || err->code == TAP_ERR_TIMEOUT);
+}
+
 static void *run_place(void *context)
 {
 	struct sampler *s = context;
-	struct tap_error *err, *release = NULL;
+	struct recorder *rec = s->rec;
+	struct tap_event start = {.kind = TAP_EVENT_TICK};
+	struct tap_error *err, *left;
+	bool runs = rec->pid;
+
+	tap_log_defer();
+	hurry();
+	/* Of before a pause. */
+	forget_points(rec);
+	err = recorder_attach(rec);
+	if (!err && (runs || run_to_start(rec, &start, &err)))
+		err = place(s);
+	if (!is_for_breakpoints(rec, err)) {
+		if (rec->target)
+			tap_target_go(rec->target, &start);
+		return release(rec, err);
+	}
+	tap_log_detail("by breakpoints: %s", err->message);
+	left = take_back(s);
+	if (left) {
+		tap_error_free(err);
+		return release(rec, left);
+	}
+	tap_error_free(err);
+	rec->engine = TAP_ENGINE_BREAKPOINT;
+	return recorder_run_breakpoints(rec, &start);
+}
+
+static void *run_apply(void *context)
+{
+	struct sampler *s = context;
+	struct tap_error *err;
 
 	tap_log_defer();
 	hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
-		err = place(s);
-	if (s->rec->target)
-		release = tap_target_release(s->rec->target);
-	s->rec->target = NULL;
-	if (!err)
-		return release;
-	tap_error_free(release);
-	return err;
+		err = tap_probes_apply(s->probes, s->rec->target);
+	return release(s->rec, err);
 }
 
 static void *run_remove(void *context)
 {
 	struct sampler *s = context;
-	struct tap_error *err, *release = NULL;
+	struct tap_error *err;
 
 	tap_log_defer();
 	hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = tap_probes_remove(s->probes, s->rec->target);
-	if (s->rec->target)
-		release = tap_target_release(s->rec->target);
-	s->rec->target = NULL;
-	if (!err)
-		return release;
-	tap_error_free(release);
-	return err;
+	return release(s->rec, err);
 }
 
 struct tap_error *placing_place(struct sampler *s)
 {
 	return on_own_thread(s, run_place);
+}
+
+static bool has_tables(struct recorder *rec)
+{
+	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
+	_cleanup_error_ struct tap_error *err = NULL;
+
+	arming_open_python(rec);
+	if (!rec->python || !tap_python_info(rec->python)->supported)
+		return false;
+	err = tap_python_tables(rec->python, tables);
+	return !err;
+}
+
+void placing_read_modules(struct sampler *s)
+{
+	if (arming_modules_changed(s->rec)) {
+		tap_error_free(arming_read_modules(s->rec));
+		s->modules_changed = true;
+	}
+}
+
+void placing_look(struct sampler *s)
+{
+	struct recorder *rec = s->rec;
+	_cleanup_error_ struct tap_error *err = NULL;
+	size_t before = rec->entries.count;
+	bool changed, more;
+
+	placing_read_modules(s);
+	changed = s->modules_changed;
+	s->modules_changed = false;
+	if (changed)
+		err = find_entries(rec);
+	more = !err && rec->entries.count > before;
+	for (size_t i = before; more && i < rec->entries.count; i++)
+		tap_error_free(add_entry(s, &rec->entries.items[i]));
+	/* An interpreter that has just begun has none yet. */
+	if (!err && !rec->tables_armed && (changed || rec->options->argv) && has_tables(rec)) {
+		add_tables(s);
+		more = true;
+	}
+	if (more)
+		err = on_own_thread(s, run_apply);
+	if (err)
+		tap_log_detail("probes for modules that were loaded: %s", err->message);
 }
 
 struct tap_error *placing_remove(struct sampler *s)

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/cleanup.h"
@@ -260,8 +261,7 @@ static struct tap_error *record(struct recorder *rec)
 	return NULL;
 }
 
-/* The program's first instruction, behind its dynamic linker's work. */
-static void plant_start(struct recorder *rec)
+void recorder_plant_start(struct recorder *rec)
 {
 	_cleanup_free_ char *text = NULL;
 	_cleanup_error_ struct tap_error *err = NULL;
@@ -288,14 +288,6 @@ static void plant_start(struct recorder *rec)
 			&rec->start_hook, &breakpoint);
 }
 
-/* Only where it is in danger: it takes a stop. */
-static struct tap_error *keep_sigtrap(struct recorder *rec)
-{
-	_cleanup_error_ struct tap_error *in_danger = arming_check_sigtrap(rec);
-
-	return in_danger ? tap_target_keep_sigtrap(rec->target) : NULL;
-}
-
 static struct tap_error *attach_to_pid(struct recorder *rec)
 {
 	struct tap_process process = {0};
@@ -303,13 +295,8 @@ static struct tap_error *attach_to_pid(struct recorder *rec)
 
 	if (!err)
 		err = tap_process_check_traceable(&process);
-	/* Probes are no breakpoints. */
-	if (!err && !rec->options->unsafe && rec->options->engine != TAP_ENGINE_PROBE)
-		err = arming_check_sigtrap(rec);
 	if (!err)
 		err = tap_target_attach(&process, &rec->target);
-	if (!err && rec->options->unsafe)
-		err = keep_sigtrap(rec);
 	if (err && err->code == TAP_ERR_PERMISSION) {
 		int errnum = err->errnum;
 
@@ -348,7 +335,7 @@ struct tap_error *recorder_attach(struct recorder *rec)
 		return err;
 	rec->pid = tap_target_pid(rec->target);
 	tap_target_on_gone(rec->target, free_thread);
-	rec->tables_armed = rec->tables_seen = false;
+	atomic_store(&rec->kickable, gettid());
 	return open_once(rec);
 }
 
@@ -358,7 +345,7 @@ static struct tap_error *arm(struct recorder *rec)
 	bool first = !atomic_load(&rec->armed);
 
 	if (!err && !rec->options->pid && first)
-		plant_start(rec);
+		recorder_plant_start(rec);
 	if (!err)
 		arming_try_tables(rec);
 	if (!err && rec->options->pid && !rec->points.count)
@@ -385,8 +372,8 @@ static void leave(struct recorder *rec)
 		atomic_store(&rec->end_ns, tap_clock_ns());
 	brake_end(rec);
 	arming_note_missing(rec);
-	atomic_store(&rec->attached, false);
-	err = tap_target_release(rec->target);
+	atomic_store(&rec->kickable, 0);
+	err = tap_target_release(rec->target, NULL);
 	rec->target = NULL;
 	if (lift)
 		tap_log_warn("%s", lift->message);
@@ -394,18 +381,43 @@ static void leave(struct recorder *rec)
 		tap_log_warn("%s", err->message);
 }
 
-static struct tap_error *run_breakpoints(struct recorder *rec)
+/* Before the first int3. That a program may keep its SIGTRAP is looked at
+ * without a stop; to see to it takes one. */
+static struct tap_error *mind_sigtrap(struct recorder *rec)
 {
-	struct tap_error *err;
+	struct tap_error *in_danger = rec->pid ? arming_check_sigtrap(rec) : NULL;
 
-	err = recorder_attach(rec);
-	if (!err) {
-		atomic_store(&rec->attached, true);
+	if (!in_danger || !rec->options->unsafe || !rec->target)
+		return in_danger;
+	tap_error_free(in_danger);
+	return tap_target_keep_sigtrap(rec->target);
+}
+
+struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct tap_event *pending)
+{
+	struct tap_error *err = mind_sigtrap(rec);
+
+	rec->engine = TAP_ENGINE_BREAKPOINT;
+	if (!err)
 		err = arm(rec);
+	if (pending)
+		tap_target_go(rec->target, pending);
+	if (!err) {
 		brake_begin(rec);
-		if (!err)
-			err = record(rec);
+		err = record(rec);
 	}
+	leave(rec);
+	return err;
+}
+
+static struct tap_error *attach_and_run_breakpoints(struct recorder *rec)
+{
+	struct tap_error *err = rec->options->unsafe ? NULL : mind_sigtrap(rec);
+
+	if (!err)
+		err = recorder_attach(rec);
+	if (!err)
+		return recorder_run_breakpoints(rec, NULL);
 	if (rec->target)
 		leave(rec);
 	return err;
@@ -416,11 +428,13 @@ void *recorder_run(void *context)
 	struct recorder *rec = context;
 
 	tap_log_defer();
+	rec->tables_armed = rec->tables_seen = false;
 	if (rec->options->pid)
 		rec->error = clean_before_attach(rec->options->pid);
 	if (!rec->error)
-		rec->error = rec->options->engine == TAP_ENGINE_PROBE ? sampler_run(rec) :
-									run_breakpoints(rec);
+		rec->error = rec->options->engine == TAP_ENGINE_BREAKPOINT ?
+			attach_and_run_breakpoints(rec) :
+			sampler_run(rec);
 	atomic_store(&rec->done, true);
 	return NULL;
 }

@@ -92,6 +92,7 @@ struct mapping {
 
 struct recorder {
 	const struct tap_trace_options *options;
+	enum tap_trace_engine engine; /* that is at work: PROBE or BREAKPOINT */
 	pid_t pid;
 	/* Set before anything runs, the main thread's once `armed`. */
 	struct tap_process process;
@@ -133,7 +134,7 @@ struct recorder {
 	atomic_uint tick;
 	/* From the tracer. */
 	atomic_bool armed, done;
-	atomic_bool attached;        /* the tracer can be kicked */
+	atomic_int kickable;         /* the thread that waits for ptrace's events; 0: none */
 	atomic_int ended_by;
 	atomic_int child_exit_code;
 	_Atomic uint64_t start_ns;   /* the last entry point was armed */
@@ -151,6 +152,12 @@ void recorder_deinit(struct recorder *rec);
 struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee);
 /* Attaches, or starts the command, on the calling thread. */
 struct tap_error *recorder_attach(struct recorder *rec);
+/* A breakpoint at the program's first instruction, behind its dynamic linker's
+ * work: start_hook's. */
+void recorder_plant_start(struct recorder *rec);
+/* What is attached to is recorded by breakpoints to the end, and released.
+ * pending: an event whose tracee is held until they are there, or NULL. */
+struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct tap_event *pending);
 /* Recording begins now. */
 void recorder_note_start(struct recorder *rec);
 /* From either thread: asks for the end; the first reason given is kept. */
@@ -167,6 +174,9 @@ void arming_try_tables(struct recorder *rec);
 /* Where the loader does not tell of modules that come: looks for them, at most
  * once a second. */
 void arming_look(struct recorder *rec);
+/* Are other modules mapped than at the last look? False also where that was
+ * less than a second ago. */
+bool arming_modules_changed(struct recorder *rec);
 /* At the end: a row for each --symbol that never was anywhere. */
 void arming_note_missing(struct recorder *rec);
 /* Parts of it, for an engine that places by other means. */

@@ -3,9 +3,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/log.h"
 #include "heaptap/proc/tasks.h"
@@ -21,7 +23,7 @@
 #define SETTLE_NS UINT64_C(1000000000)
 #define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
-/* Every posted record is answered; true where there was one. */
+/* True where there was one. */
 static bool answer_all(struct sampler *s)
 {
 	bool any = false;
@@ -38,10 +40,13 @@ static bool answer_all(struct sampler *s)
 	return any;
 }
 
-static void sleep_on_bell(struct sampler *s, uint32_t bell)
+void sampler_serve(struct sampler *s)
 {
+	uint32_t bell = atomic_load(&s->shared->bell);
 	struct timespec slice = {0, SLEEP_NS};
 
+	if (answer_all(s))
+		return;
 	atomic_store(&s->shared->sleeping, 1);
 	syscall(SYS_futex, &s->shared->bell, FUTEX_WAIT, bell, &slice, NULL, 0);
 	atomic_store(&s->shared->sleeping, 0);
@@ -59,13 +64,43 @@ static void check_seccomp(struct recorder *rec)
 				   "were taken out"));
 }
 
+/* A command is our child. */
+static void check_child(struct recorder *rec)
+{
+	int status;
+
+	if (!rec->options->argv || waitpid(rec->pid, &status, WNOHANG | __WALL) != rec->pid)
+		return;
+	atomic_store(&rec->child_exit_code,
+		WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+	recorder_end(rec, TAP_ENDED_EXIT);
+}
+
+/* A leader that has ended is a zombie as long as the other threads run. */
+static bool is_over(const struct recorder *rec)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+	_cleanup_free_ pid_t *tids = NULL;
+	struct tap_task task;
+	size_t count = 0;
+
+	if (!tap_process_is_same(&rec->process))
+		return true;
+	err = tap_task_read(rec->pid, rec->pid, &task);
+	if (!err && task.state != 'Z' && task.state != 'X')
+		return false;
+	if (!err)
+		err = tap_tasks_ids(rec->pid, &tids, &count);
+	return err || count < 2;
+}
+
 static void check_target(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 	uint8_t byte;
 
 	check_seccomp(rec);
-	if (!tap_process_is_same(&rec->process)) {
+	if (is_over(rec)) {
 		recorder_end(rec, TAP_ENDED_EXIT);
 		return;
 	}
@@ -121,6 +156,7 @@ static void on_tick(struct sampler *s)
 	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
 	check_target(s);
 	check_armed(s);
+	placing_look(s);
 }
 
 static void record(struct sampler *s)
@@ -129,12 +165,10 @@ static void record(struct sampler *s)
 	unsigned tick = 0;
 
 	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
-		uint32_t bell = atomic_load(&s->shared->bell);
-
-		if (!answer_all(s))
-			sleep_on_bell(s, bell);
+		sampler_serve(s);
 		control_adjust(s);
 		reclaim_lost(s);
+		check_child(rec);
 		if (atomic_load(&rec->tick) != tick) {
 			tick = atomic_load(&rec->tick);
 			on_tick(s);
@@ -154,39 +188,47 @@ static void finish(struct sampler *s)
 	cells_sweep(s);
 	atomic_store(&rec->net_bytes, tap_ledger_net_bytes(rec->ledger));
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
-	for (size_t i = 0; i < s->call_count; i++)
-		rec->points.items[i].calls += (uint64_t)llround(s->calls[i]);
+	for (size_t i = 0; i < s->calls.count; i++)
+		rec->points.items[i].calls += (uint64_t)llround(s->calls.items[i]);
 	rec->lost_calls += atomic_load(&s->shared->lost);
 }
 
 static struct tap_error *begin(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
-	struct tap_error *err = placing_place(s);
+	struct tap_error *err;
 
-	if (err)
+	rec->engine = TAP_ENGINE_PROBE;
+	err = placing_place(s);
+	if (err || !s->probes)
 		return err;
+	if (rec->options->argv)
+		return NULL;
+	seeding_watch_old_blocks(s);
+	control_begin(s);
+	return tap_probes_restart(s->probes);
+}
+
+/* Frees are noted from here on. Calls of a process that runs are counted once
+ * the blocks that exist are known; those of a command that has not begun at
+ * once. */
+struct tap_error *sampler_arm(struct sampler *s)
+{
+	bool at_once = s->rec->options->argv;
+	struct tap_error *err;
+
 	s->shared = tap_probes_shared(s->probes);
 	s->generation = 1;
 	s->multiplier = GOLDEN;
 	s->random = tap_clock_wall_ns() | 1;
-	s->call_count = rec->points.count;
-	s->calls = tap_alloc((s->call_count + 1) * sizeof(*s->calls));
-	/* Frees are noted from here on, calls are counted once the blocks that
-	 * exist are known. */
-	err = tap_probes_hold(s->probes);
+	if (at_once)
+		control_begin(s);
+	err = at_once ? tap_probes_restart(s->probes) : tap_probes_hold(s->probes);
 	if (!err)
 		err = tap_probes_arm(s->probes, s->generation, s->multiplier);
-	if (err)
-		return err;
-	seeding_watch_old_blocks(s);
-	control_begin(s);
-	err = tap_probes_restart(s->probes);
-	if (err)
-		return err;
-	recorder_note_start(rec);
-	atomic_store(&rec->armed, true);
-	return NULL;
+	if (!err)
+		atomic_store(&s->answering, true);
+	return err;
 }
 
 struct tap_error *sampler_run(struct recorder *rec)
@@ -197,7 +239,11 @@ struct tap_error *sampler_run(struct recorder *rec)
 	s->rec = rec;
 	cells_init(s);
 	err = begin(s);
-	if (!err) {
+	if (!err && rec->engine == TAP_ENGINE_PROBE) {
+		recorder_note_start(rec);
+		atomic_store(&rec->armed, true);
+	}
+	if (!err && s->probes) {
 		record(s);
 		finish(s);
 	}
@@ -208,7 +254,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
 	cells_deinit(s);
-	free(s->calls);
+	tap_vector_free(&s->calls);
 	free(s);
 	return err;
 }

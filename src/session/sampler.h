@@ -31,6 +31,8 @@ struct sampler {
 	struct recorder *rec;
 	struct tap_probes *probes;
 	struct tap_probe_shared *shared;
+	bool modules_changed;  /* and were not searched for entry points yet */
+	atomic_bool answering; /* samples may come; from here on symbols are the sampler's alone */
 	uint64_t generation;
 	uint64_t multiplier;
 	double interval_bytes; /* T; 0: every call */
@@ -56,8 +58,7 @@ struct sampler {
 		uint64_t words[TAP_PROBE_RECORDS];
 		bool out[TAP_PROBE_SLOTS];
 	} reclaim;
-	double *calls;         /* by entry point */
-	size_t call_count;
+	TAP_VECTOR(double) calls; /* by entry point */
 };
 
 /* cells.c */
@@ -93,10 +94,22 @@ void seeding_watch_old_blocks(struct sampler *s);
 void reclaim_lost(struct sampler *s);
 
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
+/* Attaches, or starts the command, and places the probes; `probes` is NULL where
+ * a command ended before. Where none can be placed and the engine is to be
+ * chosen, records by breakpoints to the end: the recorder's engine says so. */
 struct tap_error *placing_place(struct sampler *s);
+/* Probes for modules that were loaded, and for a CPython that has begun. */
+void placing_look(struct sampler *s);
+/* Where other modules are mapped than before: so that stacks can be unwound. At
+ * most once a second. */
+void placing_read_modules(struct sampler *s);
 struct tap_error *placing_remove(struct sampler *s);
 
 /* sampler.c: the whole of it, on the recorder's thread. */
 struct tap_error *sampler_run(struct recorder *rec);
+/* Before anything leads to the probes. */
+struct tap_error *sampler_arm(struct sampler *s);
+/* Answers what is posted, or waits for a moment until something is. */
+void sampler_serve(struct sampler *s);
 
 #endif

@@ -67,8 +67,9 @@ static void record_block(struct sampler *s, const struct pending *pending, struc
 	block.weight = weight_of(interval_bytes, block.size_bytes);
 	s->window.samples++;
 	s->window.bytes += ((double)block.size_bytes + 1) * block.weight;
-	if (pending->hook->point < s->call_count)
-		s->calls[pending->hook->point] += block.weight;
+	while (s->calls.count <= pending->hook->point)
+		tap_vector_push(&s->calls, 0.0);
+	s->calls.items[pending->hook->point] += block.weight;
 	if (hits_reallocates(pending->hook->entry) && pending->arguments[0])
 		take_old(s, pending->arguments[0], &block);
 	settle_address(s, addr);
@@ -98,6 +99,8 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 
 	if (record->entry >= rec->hooks.count)
 		return;
+	if (!tap_symbols_module_at(rec->symbols, record->regs.rip))
+		placing_read_modules(s);
 	pending.hook = rec->hooks.items[record->entry];
 	for (unsigned i = 0; i + pending.hook->table < 4; i++)
 		pending.arguments[i] = record->arguments[i + pending.hook->table];

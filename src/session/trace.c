@@ -50,8 +50,10 @@ static struct tap_error *start_tracer(struct recorder *rec)
 
 static void kick(struct recorder *rec)
 {
-	if (atomic_load(&rec->attached) && !atomic_load(&rec->done))
-		tap_target_kick(rec->tracer);
+	pid_t tid = atomic_load(&rec->kickable);
+
+	if (tid)
+		tap_target_kick(tid);
 }
 
 /* Until the tracer has let everything go and ended; with its end the kernel
@@ -300,7 +302,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	}
 	report->start_wall_ns = atomic_load(&rec->start_wall_ns);
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
-	report->engine = clockwork->options->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
+	report->engine = rec->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
 	report->exact = !rec->sampled;
 	report->sample_interval_bytes = rec->sample_interval_bytes;
 	report->overhead_fixed = rec->overhead_fixed;

@@ -30,9 +30,9 @@ static void on_kick(int signal)
 	kicked = 1;
 }
 
-void tap_target_kick(pthread_t tracer)
+void tap_target_kick(pid_t tracer)
 {
-	pthread_kill(tracer, KICK_SIGNAL);
+	syscall(SYS_tgkill, getpid(), tracer, KICK_SIGNAL);
 }
 
 bool target_take_kick(void)

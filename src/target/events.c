@@ -34,6 +34,7 @@ static bool on_end(
 		struct tap_event end = {.kind = TAP_EVENT_EXIT, .exit_code = exit_code(status)};
 
 		target->exited = true;
+		target->exit_code = end.exit_code;
 		tap_vector_push(&target->queue, end);
 	}
 	return true;
@@ -294,6 +295,7 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 			/* Reaped by somebody else, or never seen to end. */
 			*ret = (struct tap_event){.kind = TAP_EVENT_EXIT, .exit_code = -1};
 			target->exited = true;
+			target->exit_code = -1;
 			return NULL;
 		}
 		tracee = tracee_find(target, tid);
@@ -334,6 +336,9 @@ void tap_target_go(struct tap_target *target, const struct tap_event *event)
 	struct tracee *tracee = (struct tracee *)event->tracee;
 
 	if (!tracee || event->kind == TAP_EVENT_THREAD_EXIT || event->kind == TAP_EVENT_EXEC)
+		return;
+	/* All were stopped and let go since. */
+	if (tracee->state != TRACEE_STOPPED)
 		return;
 	if (event->kind == TAP_EVENT_BREAKPOINT)
 		breakpoint_step_over(target, tracee, event->breakpoint);

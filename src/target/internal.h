@@ -111,6 +111,7 @@ struct tap_target {
 	void (*free_data)(void *data);
 	bool pointer_moved;         /* somebody else has written to a redirected pointer */
 	bool exited;
+	int exit_code;            /* once it has; -1: not known */
 	bool executed;              /* it runs another program: nothing of ours is left */
 	bool keeps_sigtrap;               /* the program's SIGTRAP is put back */
 	struct kernel_sigaction sigtrap_action;

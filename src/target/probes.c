@@ -274,97 +274,28 @@ static struct tap_error *lay_instance(struct tap_probes *probes,
 	return err ? err : tap_memory_write(probes->memory, at, code, size);
 }
 
-/* The function's own code must not jump into the bytes that are replaced. */
-static bool jumps_into(struct tap_probes *probes, uint64_t addr, uint64_t end, uint64_t behind)
-{
-	_cleanup_free_ uint8_t *code = NULL;
-	size_t size = end - addr, at = 0;
-
-	if (end <= addr || size > FUNCTION_MAX_BYTES)
-		size = FUNCTION_MAX_BYTES;
-	code = tap_alloc(size);
-	size = tap_memory_read_some(probes->memory, addr, code, size);
-	while (at < size) {
-		struct tap_insn insn;
-		uint64_t to;
-		bool is_call;
-
-		if (!tap_insn_try_decode(code + at, size - at, addr + at, &insn)) {
-			at++;
-			continue;
-		}
-		if (tap_insn_try_branch(&insn, &to, &is_call) && to > addr && to < behind)
-			return true;
-		at += insn.size_bytes;
-	}
-	return false;
-}
-
-/* The first instructions, as many as a jump displaces, and a jump behind
- * them. */
-static struct tap_error *relocate_prologue(struct tap_probes *probes, struct patch *patch,
-	const uint8_t *expected, size_t expected_size, uint64_t *original_ret)
-{
-	uint8_t code[RELOCATED_MAX_BYTES], jump[TAP_CPU_STUB];
-	size_t from = 0, to = 0;
-	uint64_t at = 0;
-	struct tap_error *err = reserve(probes, sizeof(code), &at);
-
-	*original_ret = at;
-	while (!err && from < TAP_PROBE_JUMP_BYTES) {
-		struct tap_insn insn;
-		uint64_t unused;
-		bool is_call;
-		size_t size;
-
-		if (!tap_insn_try_decode(expected + from, expected_size - from, patch->addr + from, &insn))
-			return tap_error_new(TAP_ERR_UNSUPPORTED, "its first instructions are not known");
-		tap_insn_try_branch(&insn, &unused, &is_call);
-		if (is_call || insn.bytes[0] == 0xc3 || insn.bytes[0] == 0xcc)
-			return tap_error_new(TAP_ERR_UNSUPPORTED,
-				"its first five bytes hold a call, a return or a breakpoint");
-		err = tap_insn_relocate(&insn, at + to, code + to, &size);
-		from += insn.size_bytes;
-		to += size;
-		if (!err && to + TAP_INSN_RELOCATED_MAX + sizeof(jump) > sizeof(code))
-			return tap_error_new(TAP_ERR_UNSUPPORTED, "its first instructions are too long");
-	}
-	if (err)
-		return err;
-	patch->size_bytes = from;
-	if (tap_probe_jump(at + to, patch->addr + from, code + to))
-		return tap_memory_write(probes->memory, at, code, to + TAP_PROBE_JUMP_BYTES);
-	tap_cpu_stub(jump, patch->addr + from);
-	memcpy(code + to, jump + 1, sizeof(jump) - 1);
-	return tap_memory_write(probes->memory, at, code, to + sizeof(jump) - 1);
-}
-
-struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t addr, uint64_t end,
-	const uint8_t *expected, size_t expected_size, const struct tap_probe_spec *spec)
+struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t addr,
+	const uint8_t *function, size_t size_bytes, const struct tap_probe_spec *spec)
 {
 	struct patch patch = {.addr = addr};
+	struct tap_prologue prologue;
 	uint8_t now[PATCH_MAX_BYTES];
-	uint64_t original, instance;
-	struct tap_error *err;
+	uint64_t original = 0, instance;
+	struct tap_error *err = reserve(probes, sizeof(prologue.code), &original);
 
-	/* It is written at once, which only holds within a page. */
-	if (addr % TAP_PROBE_PAGE + TAP_PROBE_JUMP_BYTES > TAP_PROBE_PAGE)
-		return tap_error_new(TAP_ERR_UNSUPPORTED, "it lies across the end of a page");
-	if (expected_size > sizeof(patch.original))
-		expected_size = sizeof(patch.original);
-	err = relocate_prologue(probes, &patch, expected, expected_size, &original);
+	if (!err)
+		err = tap_prologue_move(addr, function, size_bytes, original, &prologue);
 	if (err)
 		return err;
-	if (end > addr && end - addr < patch.size_bytes)
-		return tap_error_new(TAP_ERR_UNSUPPORTED, "it is shorter than a jump");
-	memcpy(patch.original, expected, sizeof(patch.original));
+	patch.size_bytes = prologue.displaced_bytes;
+	memcpy(patch.original, function, patch.size_bytes);
 	if (!tap_memory_try_read(probes->memory, addr, now, patch.size_bytes) ||
-		memcmp(now, expected, patch.size_bytes))
+		memcmp(now, patch.original, patch.size_bytes))
 		return tap_error_new(TAP_ERR_BAD_DATA,
 			"its code is not what its file has: another tool has changed it");
-	if (jumps_into(probes, addr, end, addr + patch.size_bytes))
-		return tap_error_new(TAP_ERR_UNSUPPORTED, "its own code jumps to its second instruction");
-	err = lay_instance(probes, spec, original, &instance);
+	err = tap_memory_write(probes->memory, original, prologue.code, prologue.code_bytes);
+	if (!err)
+		err = lay_instance(probes, spec, original, &instance);
 	if (err)
 		return err;
 	if (!tap_probe_jump(addr, instance, patch.jump))

@@ -3,12 +3,11 @@
 #define TARGET_PROBES_INTERNAL_H
 
 #include "heaptap/arch/insn.h"
+#include "heaptap/arch/prologue.h"
 #include "heaptap/target/probes.h"
 #include "target/internal.h"
 
 #define PATCH_MAX_BYTES (TAP_PROBE_JUMP_BYTES + TAP_INSN_MAX)
-#define RELOCATED_MAX_BYTES 512u
-#define FUNCTION_MAX_BYTES 65536u
 /* The owner's head, at the end of the code part. */
 #define TAP_PROBE_NAME_AT (TAP_PROBE_CODE_BYTES - TAP_PROBE_PAGE)
 

@@ -92,7 +92,7 @@ static void clean_orphans(struct tap_target *target)
 		pt_detach(target->orphans.items[i].tid, 0);
 }
 
-struct tap_error *tap_target_release(struct tap_target *target)
+struct tap_error *tap_target_release(struct tap_target *target, int *exit_code_ret)
 {
 	struct tap_error *err = tap_target_lift(target);
 	struct tap_map_slot *slot;
@@ -109,6 +109,8 @@ struct tap_error *tap_target_release(struct tap_target *target)
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);)
 		detach(target, (struct tracee *)slot->value);
 	clean_orphans(target);
+	if (exit_code_ret && target->exited)
+		*exit_code_ret = target->exit_code;
 	target_destroy(target);
 	if (!err)
 		return more;

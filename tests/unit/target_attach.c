@@ -404,7 +404,7 @@ static void *spawn(void *context)
 	}
 	if (!err && event.exit_code != 7)
 		err = tap_error_new(TAP_ERR_BAD_DATA, "exit code %d", event.exit_code);
-	tap_error_free(tap_target_release(target));
+	tap_error_free(tap_target_release(target, NULL));
 	return err;
 }
 

@@ -55,7 +55,7 @@ static void *trace_once(void *context)
 	if (err || result || at <= 0)
 		_exit(3);
 	killed_at = 0;
-	err = tap_target_release(target);
+	err = tap_target_release(target, NULL);
 	tap_process_deinit(&process);
 	if (err)
 		_exit(4);
@@ -279,7 +279,7 @@ static void *call_in_each_thread(void *context)
 				&tracee->public.regs, SYS_getpid, (uint64_t[6]){0}, &result);
 		tracee_continue(target, tracee, 0);
 	}
-	tap_error_free(tap_target_release(target));
+	tap_error_free(tap_target_release(target, NULL));
 	return err;
 }
 

@@ -171,7 +171,7 @@ static inline void *tracing_run(void *context)
 		return NULL;
 	tracing_follow(t);
 	t->lifted = tap_target_lift(t->target);
-	t->released = tap_target_release(t->target);
+	t->released = tap_target_release(t->target, NULL);
 	return NULL;
 }
 

@@ -24,12 +24,12 @@ struct tap_probes;
 struct tap_error *tap_probes_create(
 	struct tap_target *target, uint64_t near, struct tap_probes **ret);
 
-/* Prepares a probe in front of the function at addr, whose code reaches to
- * `end`. expected: what its file has there. UNSUPPORTED with the reason where
- * its first instructions cannot be moved; BAD_DATA where somebody has changed
- * them. */
-struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t addr, uint64_t end,
-	const uint8_t *expected, size_t expected_size, const struct tap_probe_spec *spec);
+/* Prepares a probe in front of the function at addr, whose code its file has
+ * as given, all of it or as much as is known. UNSUPPORTED with the reason
+ * where its first instructions cannot be moved (arch/prologue.h); BAD_DATA
+ * where somebody has changed them. */
+struct tap_error *tap_probes_add_function(struct tap_probes *probes, uint64_t addr,
+	const uint8_t *function, size_t size_bytes, const struct tap_probe_spec *spec);
 /* The same in front of what a pointer in writable data leads to. */
 struct tap_error *tap_probes_add_pointer(struct tap_probes *probes, uint64_t pointer_addr,
 	uint64_t expected, const struct tap_probe_spec *spec);

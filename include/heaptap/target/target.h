@@ -16,7 +16,6 @@
  * tap_target_go().
  */
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,12 +76,12 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 
 /* Lets the tracee of the event go on: out of a breakpoint by emulating the
  * instruction that it displaced, or by running it out of line. One call for
- * each event with a tracee that lives. */
+ * each event with a tracee that lives; nothing where it was let go since. */
 void tap_target_go(struct tap_target *target, const struct tap_event *event);
 
-/* From any thread: makes tap_target_next() in the tracer thread return with a
- * TICK soon. The thread has attached and is not joined yet. */
-void tap_target_kick(pthread_t tracer);
+/* From any thread: makes tap_target_next() in the tracer thread, by its number,
+ * return with a TICK soon. Only once that has attached. */
+void tap_target_kick(pid_t tracer);
 
 /* Called with the data of each tracee that had some, once it is gone. */
 void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data));
@@ -125,7 +124,8 @@ struct tap_error *tap_target_redirect(struct tap_target *target, uint64_t pointe
 struct tap_error *tap_target_lift(struct tap_target *target);
 
 /* Lifts what is left, takes our memory out, lets every thread go and frees
- * target. The error says what could not be taken out. */
-struct tap_error *tap_target_release(struct tap_target *target);
+ * target. The error says what could not be taken out. *exit_code_ret: as of the
+ * event, where the process has ended; else left alone. NULL: not wanted. */
+struct tap_error *tap_target_release(struct tap_target *target, int *exit_code_ret);
 
 #endif
