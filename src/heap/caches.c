@@ -29,27 +29,12 @@ static const struct cache_layout layouts[] = {
 };
 
 /* Where a link leads that is written at `at`. */
-static uint64_t follow(struct tap_heap_walker *walker, uint64_t at, uint64_t link)
+static uint64_t follow(const struct tap_heap_walker *walker, uint64_t at, uint64_t link)
 {
-	uint64_t mask = at >> 12;
-
-	if (walker->links == TAP_LINKS_UNKNOWN) {
-		uint64_t word;
-
-		/* The end of a list tells, and else what can be read. */
-		if (!link || link == mask)
-			walker->links = link ? TAP_LINKS_MASKED : TAP_LINKS_PLAIN;
-		else if (!(link & 15) && tap_memory_try_u64(walker->glibc->memory, link, &word))
-			walker->links = TAP_LINKS_PLAIN;
-		else
-			walker->links = TAP_LINKS_MASKED;
-	}
-	return walker->links == TAP_LINKS_MASKED ? link ^ mask : link;
+	return walker->links == TAP_LINKS_MASKED ? link ^ at >> 12 : link;
 }
 
-/* Walks a list of chunks of one size (0: any large one). False where one is
- * not what it should be; *count_ret: how many were added to `freed`. */
-static bool read_list(struct tap_heap_walker *walker, uint64_t chunk, uint64_t size_bytes,
+static bool read_links(struct tap_heap_walker *walker, uint64_t chunk, uint64_t size_bytes,
 	uint64_t limit, uint64_t tag, uint64_t *count_ret)
 {
 	uint64_t words[3], size; /* size of the one before, own, link */
@@ -78,6 +63,31 @@ static bool read_list(struct tap_heap_walker *walker, uint64_t chunk, uint64_t s
 			chunk -= TAP_CHUNK_HEADER;
 	}
 	return true;
+}
+
+/* Walks a list of chunks of one size (0: any large one). False where one is
+ * not what it should be; *count_ret: how many were added to `freed`. How links
+ * are written is not known before the first list: it ends well one way alone,
+ * as a masked end is not 0. */
+static bool read_list(struct tap_heap_walker *walker, uint64_t chunk, uint64_t size_bytes,
+	uint64_t limit, uint64_t tag, uint64_t *count_ret)
+{
+	static const enum tap_links ways[] = {TAP_LINKS_MASKED, TAP_LINKS_PLAIN};
+	size_t before = walker->freed.count;
+
+	*count_ret = 0;
+	if (!chunk)
+		return true;
+	if (walker->links != TAP_LINKS_UNKNOWN)
+		return read_links(walker, chunk, size_bytes, limit, tag, count_ret);
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		walker->links = ways[i];
+		if (read_links(walker, chunk, size_bytes, limit, tag, count_ret))
+			return true;
+		walker->freed.count = before;
+	}
+	walker->links = TAP_LINKS_UNKNOWN;
+	return false;
 }
 
 static uint64_t count_of(const struct cache_layout *layout, const uint8_t *cache, unsigned bin)
