@@ -8,6 +8,9 @@
 #define WINDOW_NS UINT64_C(20000000)
 #define DEFAULT_OVERHEAD 0.05
 #define RISE_MAX 8.0
+/* One answer that came late, on a machine that is busy, is no cost that a larger
+ * interval would save: what counts is half a second and this window, both. */
+#define SMOOTH_NS 500e6
 #define NS_PER_S 1e9
 
 /* xorshift64*: gaps need not be hard to foresee. */
@@ -58,11 +61,14 @@ void control_adjust(struct sampler *s)
 	double budget = options->overhead > 0 ? options->overhead : DEFAULT_OVERHEAD;
 	uint64_t waited = atomic_load(&s->shared->waited_ticks) - s->window.waited_ticks;
 	uint64_t ticks = __rdtsc() - s->window.ticks;
+	uint64_t length_ns = tap_clock_ns() - s->window.since_ns;
 	double share = ticks ? (double)waited / (double)ticks : 0;
 
-	if (tap_clock_ns() - s->window.since_ns < WINDOW_NS)
+	if (length_ns < WINDOW_NS)
 		return;
-	if (!options->exact && !options->sample_bytes && share > budget && s->window.samples > 0) {
+	s->recent_share += (share - s->recent_share) * -expm1(-(double)length_ns / SMOOTH_NS);
+	if (!options->exact && !options->sample_bytes && share > budget &&
+		s->recent_share > budget && s->window.samples > 0) {
 		double rise = fmin(share / budget, RISE_MAX);
 		/* From every call on: as many bytes as would have made fewer
 		 * samples by as much as the cost is too high. */

@@ -14,6 +14,7 @@
 #include "session/sampler.h"
 
 #define SLEEP_NS 5000000
+#define CHECK_NS UINT64_C(50000000)
 /* An answer that came too late cost the target 100 ms: it is left alone for
  * twenty times that, and for good after the third time. */
 #define STAY_OUT_NS UINT64_C(2000000000)
@@ -94,11 +95,16 @@ static bool is_over(const struct recorder *rec)
 	return err || count < 2;
 }
 
+/* By its own clock: there are no ticks of a process that is gone. */
 static void check_target(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 	uint8_t byte;
 
+	check_child(rec);
+	if (tap_clock_ns() - s->checked_ns < CHECK_NS)
+		return;
+	s->checked_ns = tap_clock_ns();
 	check_seccomp(rec);
 	if (is_over(rec)) {
 		recorder_end(rec, TAP_ENDED_EXIT);
@@ -154,7 +160,6 @@ static void on_tick(struct sampler *s)
 	cells_sweep(s);
 	atomic_store(&s->rec->net_bytes, tap_ledger_net_bytes(s->rec->ledger));
 	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
-	check_target(s);
 	check_armed(s);
 	placing_look(s);
 }
@@ -168,7 +173,7 @@ static void record(struct sampler *s)
 		sampler_serve(s);
 		control_adjust(s);
 		reclaim_lost(s);
-		check_child(rec);
+		check_target(s);
 		if (atomic_load(&rec->tick) != tick) {
 			tick = atomic_load(&rec->tick);
 			on_tick(s);

@@ -47,10 +47,12 @@ struct sampler {
 		uint64_t since_ns, ticks, waited_ticks;
 		double samples, bytes;
 	} window;
+	double recent_share;  /* of the time that samples take */
 	uint64_t began_ns, began_ticks;
 	double pass_ticks;    /* what a pass costs */
 	double largest_interval_bytes;
 	uint64_t rearms;
+	uint64_t checked_ns; /* that the target is there, and has the probes */
 	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
 	/* reclaim.c: as it was at the last look */
 	struct {

@@ -173,6 +173,11 @@ static uint64_t end_of(const struct clockwork *clockwork, uint64_t next_ns)
 	return duration_s > 0 && end_ns < next_ns ? end_ns : next_ns;
 }
 
+static const char *engine_name(const struct recorder *rec)
+{
+	return rec->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
+}
+
 static struct tap_error *run(struct clockwork *clockwork)
 {
 	struct recorder *rec = &clockwork->rec;
@@ -191,6 +196,8 @@ static struct tap_error *run(struct clockwork *clockwork)
 			tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
 		}
 	}
+	if (atomic_load(&rec->armed))
+		tap_log_detail("recording by %s", engine_name(rec));
 	next_ns = tap_clock_ns();
 	while (!err && !is_over(clockwork)) {
 		if (tap_clock_ns() >= next_ns) {
@@ -302,7 +309,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	}
 	report->start_wall_ns = atomic_load(&rec->start_wall_ns);
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
-	report->engine = rec->engine == TAP_ENGINE_PROBE ? "probe" : "breakpoint";
+	report->engine = engine_name(rec);
 	report->exact = !rec->sampled;
 	report->sample_interval_bytes = rec->sample_interval_bytes;
 	report->overhead_fixed = rec->overhead_fixed;

@@ -112,6 +112,13 @@ class Running:
         self.pid = self.process.pid
         self.began = time.monotonic()
 
+    def wait_recording(self):
+        """Until calls are counted; heaptap was given -v."""
+        for line in self.process.stderr:
+            if "recording by" in line:
+                return
+        raise AssertionError("it never began to record")
+
     def finish(self, timeout=30):
         out, err = self.process.communicate(timeout=timeout)
         return Result(self.process.returncode, out or "", err or "",

@@ -14,12 +14,22 @@ from heaptap import (EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, built,
                      has_tool, leak_line, patched_text, run, run_json, wait_for, wait_traced, window)
 
 
-def trace(target, seconds=3, *args):
-    return run_json("trace", target.pid, "-d", "%ss" % seconds, *args, timeout=seconds + 30)
+# To the block: every call is seen by breakpoints, and by probes with --exact.
+ENGINES = {"breakpoint": ("--engine", "breakpoint"), "probe": ("--engine", "probe", "--exact")}
 
 
-def check_shape(answer, seconds):
-    assert answer["engine"] == "breakpoint"
+@pytest.fixture(params=list(ENGINES))
+def engine(request):
+    return request.param
+
+
+def trace(target, seconds=3, *args, engine="breakpoint"):
+    return run_json("trace", target.pid, "-d", "%ss" % seconds, *ENGINES[engine], *args,
+                    timeout=seconds + 30)
+
+
+def check_shape(answer, seconds, engine):
+    assert answer["engine"] == engine
     assert answer["exact"] is True
     assert answer["ended_by"] == "duration", answer["ended_by"]
     assert seconds * 0.95 <= answer["duration_s"] <= seconds + 1, answer["duration_s"]
@@ -44,13 +54,13 @@ def check_site(site, target, answer, function, source, line, netted_exactly=True
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_own_size_class(threads, tmp_path):
+def test_own_size_class(threads, tmp_path, engine):
     with Target(built("leak"), tmp_path / "log", "--threads", str(threads),
                 "--rate", "50") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 4)
-        check_shape(answer, 4)
+            answer = trace(target, 4, engine=engine)
+        check_shape(answer, 4, engine)
         check_site(answer["sites"][0], target, answer, "leak_site", "leak.c", leak_line("leak.c"))
         for site in answer["sites"][1:]:
             assert site["growth_bytes"] < 2 * 2000, site
@@ -60,15 +70,15 @@ def test_own_size_class(threads, tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_shared_size_class(threads, tmp_path):
+def test_shared_size_class(threads, tmp_path, engine):
     """Never above the truth, and still first: the healthy sites free blocks of
     their own long before the end."""
     with Target(built("leak"), tmp_path / "log", "--share", "--threads", str(threads),
                 "--rate", "50", "--ring", "4" if threads > 1 else "32") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 4)
-        check_shape(answer, 4)
+            answer = trace(target, 4, engine=engine)
+        check_shape(answer, 4, engine)
         least, most = check_site(answer["sites"][0], target, answer, "leak_site", "leak.c",
                                  leak_line("leak.c"), netted_exactly=False)
         assert answer["sites"][0]["growth_bytes"] > 0
@@ -78,11 +88,11 @@ def test_shared_size_class(threads, tmp_path):
         assert total <= most[1] * 1.01 + 2000, (total, least, most)
 
 
-def test_verdict_of_a_leak(tmp_path):
+def test_verdict_of_a_leak(tmp_path, engine):
     """Half a megabyte and more a second for ten seconds is a leak."""
     with Target(built("leak"), tmp_path / "log", "--size", "20000", "--rate", "50") as target:
         target.log = tmp_path / "log"
-        answer = trace(target, 10)
+        answer = trace(target, 10, engine=engine)
         assert answer["verdict"]["state"] == "leak", answer["verdict"]
         truth = LeakLog(target.log).between(*window(answer))[1] / answer["duration_s"]
         assert abs(answer["verdict"]["growth_bytes_per_s"] - truth) < truth * 0.3
@@ -94,22 +104,22 @@ def test_verdict_of_a_leak(tmp_path):
         assert live[-1] > live[len(live) // 2] > live[0], live
 
 
-def test_healthy_program_is_not_called_a_leak(tmp_path):
+def test_healthy_program_is_not_called_a_leak(tmp_path, engine):
     with Target(built("leak"), tmp_path / "log", "--leak-off", "--rate", "50") as target:
-        answer = trace(target, 5)
+        answer = trace(target, 5, engine=engine)
         assert answer["verdict"]["state"] != "leak", answer["verdict"]
         assert answer["totals"]["allocated_blocks"] > 1000
         for site in answer["sites"]:
             assert site["growth_bytes"] <= 2 * 2000, site
 
 
-def test_stripped(tmp_path):
+def test_stripped(tmp_path, engine):
     """Without symbols: the module and the offset of the call."""
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-s", "-o", str(stripped), str(built("leak"))], check=True)
     with Target(stripped, tmp_path / "log") as target:
         target.log = tmp_path / "log"
-        answer = trace(target, 3)
+        answer = trace(target, 3, engine=engine)
         least, most = LeakLog(target.log).bounds(*window(answer))
         site = answer["sites"][0]
         assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
@@ -118,12 +128,12 @@ def test_stripped(tmp_path):
         assert "stripped+0x" in text, text
 
 
-def test_cxx_exceptions(tmp_path):
+def test_cxx_exceptions(tmp_path, engine):
     with Target(built("leak_cxx"), tmp_path / "log") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 4)
-        check_shape(answer, 4)
+            answer = trace(target, 4, engine=engine)
+        check_shape(answer, 4, engine)
         site = answer["sites"][0]
         check_site(site, target, answer, "insert", "leak_cxx.cc", leak_line("leak_cxx.cc"))
         frame = next(f for f in site["stack"] if f["function"] and "insert" in f["function"])
@@ -139,7 +149,7 @@ def rustc():
     return has_tool("rustc") or shutil.which("rustc", path=os.path.expanduser("~/.cargo/bin"))
 
 
-def test_rust(tmp_path):
+def test_rust(tmp_path, engine):
     if not rustc():
         pytest.skip("rustc is not installed")
     program = tmp_path / "leak_rust"
@@ -148,7 +158,7 @@ def test_rust(tmp_path):
     with Target(program, tmp_path / "log") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 4)
+            answer = trace(target, 4, engine=engine)
         site = answer["sites"][0]
         least, most = LeakLog(target.log).bounds(*window(answer))
         assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
@@ -181,41 +191,41 @@ def wait_until_armed(pid):
     wait_for(lambda: patched_text(pid), 10, "the breakpoints")
 
 
-def test_longjmp(tmp_path):
+def test_longjmp(tmp_path, engine):
     with Target(built("longjmp"), tmp_path / "log") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 3)
+            answer = trace(target, 3, engine=engine)
         check_site(answer["sites"][0], target, answer, "leak_site", "longjmp.c",
                    leak_line("longjmp.c"))
         last = target.finish()
         assert last["jumped"] == last["expected"] > 0, last
 
 
-def test_longjmp_out_of_an_entry_point(tmp_path):
+def test_longjmp_out_of_an_entry_point(tmp_path, engine):
     """An entry point by name that is left by longjmp every third time."""
     with Target(built("longjmp"), tmp_path / "log") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 3, "--symbol", "malloc=jump_alloc")
+            answer = trace(target, 3, "--symbol", "malloc=jump_alloc", engine=engine)
         assert any(e["symbol"] == "jump_alloc" and e["calls"] > 0
                    for e in answer["entry_points"]), answer["entry_points"]
         last = target.finish()
         assert last["jumped"] == last["expected"] > 0, last
 
 
-def test_recursion(tmp_path):
+def test_recursion(tmp_path, engine):
     with Target(built("recursion"), tmp_path / "log") as target:
         target.log = tmp_path / "log"
         with Clean(target.pid):
-            answer = trace(target, 3)
+            answer = trace(target, 3, engine=engine)
         site = answer["sites"][0]
         least, most = LeakLog(target.log).bounds(*window(answer))
         assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
         names = [f["function"] for f in site["stack"]]
         assert names.count("rec_alloc") == 9 and names.count("leak_site") == 21, names
         # counted once, at the outermost of nine nested entries
-        answer = trace(target, 3, "--symbol", "malloc=rec_alloc")
+        answer = trace(target, 3, "--symbol", "malloc=rec_alloc", engine=engine)
         least, most = LeakLog(target.log).bounds(*window(answer))
         site = answer["sites"][0]
         assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
@@ -240,8 +250,8 @@ def test_text(leak):
     assert str(leak.pid) in result.out.splitlines()[0], result
 
 
-def test_limit(leak):
-    assert len(trace(leak, 2, "--limit", "3")["sites"]) == 3
+def test_limit(leak, engine):
+    assert len(trace(leak, 2, "--limit", "3", engine=engine)["sites"]) == 3
 
 
 def test_exit_of_the_target(tmp_path):
