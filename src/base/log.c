@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/log.h"
 #include "heaptap/base/text.h"
@@ -77,24 +80,43 @@ void tap_log_defer(void)
 	deferred = true;
 }
 
+/* The oldest line, the caller's to free; NULL: none is left. */
+static char *take(void)
+{
+	char *line = NULL;
+
+	pthread_mutex_lock(&lock);
+	if (ring_count) {
+		line = ring[0];
+		ring_count--;
+		memmove(ring, ring + 1, ring_count * sizeof(*ring));
+	} else if (ring_lost) {
+		line = tap_format("%zu more lines were dropped", ring_lost);
+		ring_lost = 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return line;
+}
+
+/* Printed outside of the lock: a terminal that stands still must not hold the
+ * thread that adds to the ring. */
+static void flush(int patience_ms)
+{
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char *line;
+
+	while (poll(&out, 1, patience_ms) > 0 && (line = take())) {
+		fprintf(stderr, "heaptap: %s\n", line);
+		free(line);
+	}
+}
+
 void tap_log_flush(void)
 {
-	char *lines[RING_LINES];
-	size_t count, lost;
+	flush(-1);
+}
 
-	/* Printed outside of the lock: a terminal that stands still must not
-	 * hold the thread that adds to the ring. */
-	pthread_mutex_lock(&lock);
-	count = ring_count;
-	lost = ring_lost;
-	for (size_t i = 0; i < count; i++)
-		lines[i] = ring[i];
-	ring_count = ring_lost = 0;
-	pthread_mutex_unlock(&lock);
-	for (size_t i = 0; i < count; i++) {
-		fprintf(stderr, "heaptap: %s\n", lines[i]);
-		free(lines[i]);
-	}
-	if (lost)
-		fprintf(stderr, "heaptap: %zu more lines were dropped\n", lost);
+void tap_log_try_flush(void)
+{
+	flush(0);
 }

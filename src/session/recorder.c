@@ -357,6 +357,7 @@ static struct tap_error *arm(struct recorder *rec)
 		return err;
 	if (first)
 		recorder_note_start(rec);
+	tap_log_detail("recording by breakpoints");
 	atomic_store(&rec->armed, true);
 	return NULL;
 }

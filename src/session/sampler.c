@@ -246,6 +246,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 	err = begin(s);
 	if (!err && rec->engine == TAP_ENGINE_PROBE) {
 		recorder_note_start(rec);
+		tap_log_detail("recording by probes");
 		atomic_store(&rec->armed, true);
 	}
 	if (!err && s->probes) {

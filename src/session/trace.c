@@ -196,8 +196,6 @@ static struct tap_error *run(struct clockwork *clockwork)
 			tap_stop_sleep_until(tap_clock_ns() + POLL_NS);
 		}
 	}
-	if (atomic_load(&rec->armed))
-		tap_log_detail("recording by %s", engine_name(rec));
 	next_ns = tap_clock_ns();
 	while (!err && !is_over(clockwork)) {
 		if (tap_clock_ns() >= next_ns) {
@@ -205,7 +203,7 @@ static struct tap_error *run(struct clockwork *clockwork)
 			next_ns += (uint64_t)(next_interval(clockwork) * NS_PER_S);
 			if (next_ns < tap_clock_ns())
 				next_ns = tap_clock_ns();
-			tap_log_flush();
+			tap_log_try_flush();
 		}
 		sleep_until(rec, end_of(clockwork, next_ns));
 		if (tap_stop_suspend_requested()) {

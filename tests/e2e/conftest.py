@@ -27,6 +27,11 @@ def pytest_sessionfinish(session):
                       ignore_errors=True)
 
 
+@pytest.fixture(params=list(heaptap.ENGINES))
+def engine(request):
+    return request.param
+
+
 @pytest.fixture
 def leak(tmp_path):
     """The leaking C program, one thread, 50 leaks a second."""

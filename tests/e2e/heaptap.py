@@ -100,6 +100,10 @@ def error_of(result, code, *words):
     return error
 
 
+# To the block: every call is seen by breakpoints, and by probes with --exact.
+ENGINES = {"breakpoint": ("--engine", "breakpoint"), "probe": ("--engine", "probe", "--exact")}
+
+
 class Running:
     """heaptap in the background."""
 

@@ -248,7 +248,7 @@ def test_usage(args):
 
 
 @pytest.mark.parametrize("args", [
-    ("trace", "--save", "x.htap"), ("trace", "--engine", "probe"),
+    ("trace", "--save", "x.htap"),
     ("trace", "--group", "file"), ("trace", "--include", "*.py"),
     ("trace", "--exclude", "*.py"), ("watch", "--openmetrics", "x"),
     ("watch", "--when", "rss > 1G"),

@@ -14,9 +14,6 @@ from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_
                      mappings, patched_text, run, run_json, some_interpreter, state, status,
                      text_problems, wait_for)
 
-OFFERED = "not in this version" not in run("trace", "--engine", "probe", "1").err
-pytestmark = pytest.mark.skipif(not OFFERED, reason="built without -Dprobe=true")
-
 # On a machine that is busy itself the time in which a thread was held cannot be
 # told from the time in which nobody ran it.
 quiet_machine = pytest.mark.skipif(not FULL, reason="needs a machine to itself and some minutes: "

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_DONE, EXIT_FILE, EXIT_PROCESS, HEAPTAP, Clean, LeakLog, Running, Target,
-                     built, check_clean, error_of, has_tool, mappings, patched_text, run,
+from heaptap import (ENGINES, EXIT_DONE, EXIT_FILE, EXIT_PROCESS, HEAPTAP, Clean, LeakLog,
+                     Running, Target, built, check_clean, error_of, has_tool, mappings, patched_text, run,
                      run_json, some_interpreter, state, status, wait_for)
 
 
@@ -25,8 +25,8 @@ def goes_on(target):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_with_its_answer(leak, signum):
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+def test_a_signal_ends_it_with_its_answer(leak, signum, engine):
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         wait_for(lambda: len(LeakLog(leak.log).rows) > 60, what="60 leaks")
         running.process.send_signal(signum)
@@ -37,16 +37,16 @@ def test_a_signal_ends_it_with_its_answer(leak, signum):
     goes_on(leak)
 
 
-def test_sigquit_detaches(leak):
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+def test_sigquit_detaches(leak, engine):
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         running.process.send_signal(signal.SIGQUIT)
         running.finish(10)
     goes_on(leak)
 
 
-def test_a_second_ctrl_c_skips_the_answer_not_the_detach(leak):
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+def test_a_second_ctrl_c_skips_the_answer_not_the_detach(leak, engine):
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         for _ in range(5):
             try:
@@ -58,10 +58,10 @@ def test_a_second_ctrl_c_skips_the_answer_not_the_detach(leak):
     goes_on(leak)
 
 
-def test_many_signals_at_random_moments(leak):
+def test_many_signals_at_random_moments(leak, engine):
     """From before the attach to after the detach."""
     for delay in (0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3):
-        with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+        with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
             deadline = time.monotonic() + delay
             while time.monotonic() < deadline:
                 time.sleep(0.001)
@@ -72,9 +72,9 @@ def test_many_signals_at_random_moments(leak):
     goes_on(leak)
 
 
-def test_ctrl_z_and_fg(leak):
+def test_ctrl_z_and_fg(leak, engine):
     """Stopped, nothing of it is in the target; continued, it records on."""
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         running.process.send_signal(signal.SIGTSTP)
         wait_for(lambda: state(running.pid) == "T", 10, "the stop")
@@ -92,9 +92,9 @@ def test_ctrl_z_and_fg(leak):
     goes_on(leak)
 
 
-def test_head(leak):
+def test_head(leak, engine):
     """heaptap trace PID | head -1"""
-    with subprocess.Popen([HEAPTAP, "trace", str(leak.pid), "-d", "1s"],
+    with subprocess.Popen([HEAPTAP, "trace", *ENGINES[engine], str(leak.pid), "-d", "1s"],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as producer:
         head = subprocess.run(["head", "-1"], stdin=producer.stdout, capture_output=True,
                               text=True, timeout=30)
@@ -104,11 +104,11 @@ def test_head(leak):
     goes_on(leak)
 
 
-def test_closed_pipe(leak):
+def test_closed_pipe(leak, engine):
     """Nobody reads at all."""
     reader, writer = os.pipe()
     os.close(reader)
-    with Running("trace", leak.pid, "-d", "1s", stdout=writer) as running:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "1s", stdout=writer) as running:
         os.close(writer)
         running.process.wait(30)
     goes_on(leak)
@@ -127,10 +127,11 @@ def full_pipe():
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_full_pipe_that_nobody_reads(leak, stream):
+def test_a_full_pipe_that_nobody_reads(leak, stream, engine):
     """heaptap may wait for the reader, the target does not."""
     reader, writer = full_pipe()
-    args = ["trace", leak.pid, "-d", "1s", "--json"] + (["-v"] if stream == "stderr" else [])
+    args = ["trace", *ENGINES[engine], leak.pid, "-d", "1s", "--json"]
+    args += ["-v"] if stream == "stderr" else []
     try:
         with Running(*args, **{stream: writer}) as running:
             armed(leak.pid)
@@ -145,17 +146,18 @@ def test_a_full_pipe_that_nobody_reads(leak, stream):
             os.close(reader)
 
 
-def test_unwritable_output(leak):
-    result = run("trace", leak.pid, "-d", "30s", "-o", "/proc/nothing/answer")
+def test_unwritable_output(leak, engine):
+    result = run("trace", *ENGINES[engine], leak.pid, "-d", "30s", "-o", "/proc/nothing/answer")
     assert result.code == EXIT_FILE and result.seconds < 2, result
     goes_on(leak)
 
 
-def test_output_that_becomes_unwritable(leak, tmp_path):
+def test_output_that_becomes_unwritable(leak, tmp_path, engine):
     """The file's folder goes away during the trace."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    with Running("trace", leak.pid, "-d", "60s", "--json", "-o", folder / "answer") as running:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json", "-o",
+                 folder / "answer") as running:
         armed(leak.pid)
         for entry in folder.iterdir():
             entry.unlink()
@@ -166,10 +168,10 @@ def test_output_that_becomes_unwritable(leak, tmp_path):
     goes_on(leak)
 
 
-def test_heaptap_is_stopped(leak):
+def test_heaptap_is_stopped(leak, engine):
     """SIGSTOP cannot be caught; a target with breakpoints waits for the
     tracer, and goes on unharmed when it is continued."""
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         running.process.send_signal(signal.SIGSTOP)
         wait_for(lambda: state(running.pid) == "T")
@@ -181,23 +183,26 @@ def test_heaptap_is_stopped(leak):
     goes_on(leak)
 
 
-def test_two_at_once(leak):
+def test_two_at_once(leak, engine):
     """A second heaptap is told who is there; the first records on."""
-    with Running("trace", leak.pid, "-d", "3s", "--json") as first:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "3s", "--json") as first:
         armed(leak.pid)
-        second = run("trace", leak.pid, "-d", "1s", "--json")
+        second = run("trace", *ENGINES[engine], leak.pid, "-d", "1s", "--json")
         error_of(second, EXIT_PROCESS, str(first.pid))
         looking = run("stack", leak.pid, "--json")
-        error_of(looking, EXIT_PROCESS, str(first.pid))
+        if engine == "breakpoint":
+            error_of(looking, EXIT_PROCESS, str(first.pid))
+        else:
+            assert looking.code == EXIT_DONE, looking
         result = first.finish()
     assert result.code == EXIT_DONE, result
     assert result.json["ended_by"] == "duration"
     goes_on(leak)
 
 
-def test_target_is_stopped_during_the_trace(leak):
+def test_target_is_stopped_during_the_trace(leak, engine):
     """A group stop stays one; SIGCONT lets it leak on under the trace."""
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         os.kill(leak.pid, signal.SIGSTOP)
         wait_for(lambda: state(leak.pid) in "Tt")
@@ -213,8 +218,8 @@ def test_target_is_stopped_during_the_trace(leak):
     goes_on(leak)
 
 
-def test_detach_from_a_stopped_target_leaves_it_stopped(leak):
-    with Running("trace", leak.pid, "-d", "60s", "--json") as running:
+def test_detach_from_a_stopped_target_leaves_it_stopped(leak, engine):
+    with Running("trace", *ENGINES[engine], leak.pid, "-d", "60s", "--json") as running:
         armed(leak.pid)
         os.kill(leak.pid, signal.SIGSTOP)
         wait_for(lambda: state(leak.pid) in "Tt")
@@ -226,10 +231,10 @@ def test_detach_from_a_stopped_target_leaves_it_stopped(leak):
     goes_on(leak)
 
 
-def test_attach_to_a_stopped_target(leak):
+def test_attach_to_a_stopped_target(leak, engine):
     os.kill(leak.pid, signal.SIGSTOP)
     wait_for(lambda: state(leak.pid) == "T")
-    answer = run_json("trace", leak.pid, "-d", "1s")
+    answer = run_json("trace", *ENGINES[engine], leak.pid, "-d", "1s")
     assert answer["totals"]["allocated_blocks"] == 0
     assert answer["verdict"]["state"] not in ("flat", "leak")
     wait_for(lambda: state(leak.pid) == "T", 5, "the stop")
@@ -237,11 +242,11 @@ def test_attach_to_a_stopped_target(leak):
     goes_on(leak)
 
 
-def test_signals_of_the_target():
+def test_signals_of_the_target(engine):
     """A thousand a second arrive, and none hurts its computation."""
     with Target(built("signals"), "1000") as target:
         with Clean(target.pid):
-            run_json("trace", target.pid, "-d", "2s")
+            run_json("trace", *ENGINES[engine], target.pid, "-d", "2s")
             for _ in range(3):
                 run_json("stack", target.pid)
         last = target.finish()
@@ -251,19 +256,19 @@ def test_signals_of_the_target():
 
 
 @pytest.mark.parametrize("storm", [False, True], ids=["steady", "storm"])
-def test_children(storm):
+def test_children(storm, engine):
     """Forks, vforks, execs and threads come out right under a trace, and no
     child is left with a breakpoint in it."""
     with Target(built("forker"), *(["--storm"] if storm else [])) as target:
         with Clean(target.pid):
-            answer = run_json("trace", target.pid, "-d", "3s")
+            answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "3s")
             run_json("stack", target.pid)
         assert answer["totals"]["allocated_blocks"] > 0
         last = target.finish()
     assert last["bad"] == 0 and last["rounds"] > 10, last
 
 
-def test_children_are_not_traced():
+def test_children_are_not_traced(engine):
     """A child that was forked under the trace has its own, clean text."""
     script = ('import os, sys, time\n'
               'print(\'{"ready": true}\', flush=True)\n'
@@ -274,7 +279,7 @@ def test_children_are_not_traced():
               'print(\'{"child": %d}\' % pid, flush=True)\n'
               'sys.stdin.read()\n')
     with Target(some_interpreter().path, "-c", script) as target:
-        with Running("trace", target.pid, "-d", "60s", "--json") as running:
+        with Running("trace", *ENGINES[engine], target.pid, "-d", "60s", "--json") as running:
             wait_for(lambda: status(target.pid).get("TracerPid", "0").strip() != "0")
             target.tell()
             child = target.next_line()["child"]
@@ -285,29 +290,29 @@ def test_children_are_not_traced():
         check_clean(target.pid)
 
 
-def test_gdb_can_attach_afterwards(leak):
+def test_gdb_can_attach_afterwards(leak, engine):
     gdb = has_tool("gdb")
     if not gdb:
         pytest.skip("gdb is not installed")
-    run_json("trace", leak.pid, "-d", "1s")
+    run_json("trace", *ENGINES[engine], leak.pid, "-d", "1s")
     out = subprocess.run([gdb, "-q", "-nx", "-batch", "-p", str(leak.pid), "-ex", "bt"],
                          capture_output=True, text=True, timeout=60).stdout
     assert "main" in out, out
     goes_on(leak)
 
 
-def test_file_descriptors_are_not_left(leak):
+def test_file_descriptors_are_not_left(leak, engine):
     before = sorted(os.listdir("/proc/%d/fd" % leak.pid))
-    run_json("trace", leak.pid, "-d", "1s")
+    run_json("trace", *ENGINES[engine], leak.pid, "-d", "1s")
     assert sorted(os.listdir("/proc/%d/fd" % leak.pid)) == before
 
 
-def test_mappings_are_not_left(tmp_path):
+def test_mappings_are_not_left(tmp_path, engine):
     """Of a Python target too, whose tables point at stubs meanwhile."""
     with some_interpreter().start("cache_leak.py", tmp_path, log="log") as target:
         before = {row[4] for row in mappings(target.pid)}
         executable = sum("x" in row[2] for row in mappings(target.pid))
-        run_json("trace", target.pid, "-d", "1s")
+        run_json("trace", *ENGINES[engine], target.pid, "-d", "1s")
         check_clean(target.pid)
         assert {row[4] for row in mappings(target.pid)} == before
         assert sum("x" in row[2] for row in mappings(target.pid)) == executable

@@ -10,17 +10,8 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, built, check_clean,
-                     has_tool, leak_line, patched_text, run, run_json, wait_for, wait_traced, window)
-
-
-# To the block: every call is seen by breakpoints, and by probes with --exact.
-ENGINES = {"breakpoint": ("--engine", "breakpoint"), "probe": ("--engine", "probe", "--exact")}
-
-
-@pytest.fixture(params=list(ENGINES))
-def engine(request):
-    return request.param
+from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, built, check_clean,
+                     has_tool, leak_line, run, run_json, wait_for, wait_traced, window)
 
 
 def trace(target, seconds=3, *args, engine="breakpoint"):
@@ -173,8 +164,8 @@ def test_dlopen(tmp_path):
     """A module that comes during the trace."""
     with Target(built("dlopen_leak"), tmp_path / "log", built("leak_plugin.so")) as target:
         target.log = tmp_path / "log"
-        with Running("trace", target.pid, "-d", "5s", "--json") as running:
-            wait_until_armed(target.pid)
+        with Running("trace", "-v", target.pid, "-d", "5s", "--json") as running:
+            running.wait_recording()
             target.tell()
             assert target.next_line()["loaded"]
             result = running.finish()
@@ -184,11 +175,6 @@ def test_dlopen(tmp_path):
         site = next(s for s in answer["sites"] if "plugin_leak" in s["function"])
         check_site(site, target, answer, "plugin_leak", "leak_plugin.c",
                    leak_line("leak_plugin.c"))
-
-
-def wait_until_armed(pid):
-    """Until the text of the process has the breakpoints in it."""
-    wait_for(lambda: patched_text(pid), 10, "the breakpoints")
 
 
 def test_longjmp(tmp_path, engine):
@@ -258,8 +244,8 @@ def test_exit_of_the_target(tmp_path):
     """The target ends by itself: its recording is the answer."""
     with Target(built("leak"), tmp_path / "log") as target:
         target.log = tmp_path / "log"
-        with Running("trace", target.pid, "-d", "30s", "--json") as running:
-            wait_until_armed(target.pid)
+        with Running("trace", "-v", target.pid, "-d", "30s", "--json") as running:
+            running.wait_recording()
             wait_for(lambda: len(LeakLog(target.log).rows) > 60, what="60 leaks")
             assert target.finish()["done"]
             result = running.finish(10)
@@ -269,8 +255,8 @@ def test_exit_of_the_target(tmp_path):
 
 
 def test_kill_of_the_target(leak):
-    with Running("trace", leak.pid, "-d", "30s", "--json") as running:
-        wait_until_armed(leak.pid)
+    with Running("trace", "-v", leak.pid, "-d", "30s", "--json") as running:
+        running.wait_recording()
         leak.process.kill()
         result = running.finish(10)
     assert result.code == EXIT_DONE, result
@@ -281,8 +267,8 @@ def test_exec_of_the_target():
     """After an exec there is nothing of the recorded program left."""
     script = 'echo "{\\"ready\\": true}"; read line; exec sleep 30'
     with Target("/bin/sh", "-c", script) as target:
-        with Running("trace", target.pid, "-d", "20s", "--json") as running:
-            wait_until_armed(target.pid)
+        with Running("trace", "-v", target.pid, "-d", "20s", "--json") as running:
+            running.wait_recording()
             target.tell()
             result = running.finish(15)
         assert result.code == EXIT_DONE, result
@@ -307,7 +293,7 @@ def test_command(tmp_path):
 def test_command_from_its_first_allocation(tmp_path):
     """Everything the program leaked is seen: what stuck leaks before ready."""
     answer_file = tmp_path / "answer.json"
-    with Running("trace", "--json", "-o", answer_file, "--", built("stuck"), "500",
+    with Running("trace", "-v", "--json", "-o", answer_file, "--", built("stuck"), "500",
                  "64") as running:
         line = running.process.stdout.readline()
         assert '"ready": true' in line, line
@@ -338,7 +324,7 @@ def test_command_text_goes_to_stderr():
 
 def test_tracer_is_seen(leak):
     """While it records the process has a tracer, afterwards none."""
-    with Running("trace", leak.pid, "-d", "2s", "--json") as running:
+    with Running("trace", leak.pid, "--engine", "breakpoint", "-d", "2s", "--json") as running:
         assert wait_traced(leak.pid) == running.pid
         result = running.finish()
     assert result.code == EXIT_DONE, result

@@ -3,21 +3,21 @@
 to get and give back memory."""
 import pytest
 
-from heaptap import EXIT_DONE, Clean, Running, Target, built, text_problems, wait_for
+from heaptap import ENGINES, EXIT_DONE, Clean, Running, Target, built
 
+# A probe sees that a mapping goes by where it begins: one that is unmapped in
+# parts is gone with its first page.
+NOT_SEEN = {"breakpoint": set(), "probe": {"by_mremap", "by_mmap_trimmed"}}
 FIGURES = ("allocated_blocks", "allocated_bytes", "freed_bytes", "live_blocks", "live_bytes")
 
 
-def work_under_trace(*options, named=False):
+def work_under_trace(engine, *options, named=False):
     """The program does its work while it is recorded: (answer, its truth)."""
     with Target(built("allocators"), *(["--named"] if named else [])) as target:
         with Clean(target.pid):
-            with Running("trace", target.pid, "-d", "60s", "--json", "--exact", "--limit", "1000",
-                         *options) as running:
-                wait_for(lambda: text_problems(target.pid), what="the breakpoints")
-                # all of them: the text stays the same for three looks
-                wait_for(lambda: len({len(text_problems(target.pid)) for _ in range(3)}) == 1,
-                         what="the last breakpoint")
+            with Running("trace", target.pid, "-v", "-d", "60s", "--json", "--exact", "--limit",
+                         "1000", *ENGINES[engine], *options) as running:
+                running.wait_recording()
                 target.tell("work\n")
                 truth = target.next_line(60)
                 assert truth["worked"], truth
@@ -40,12 +40,13 @@ def by_function(answer):
 def differences(answer, truth):
     seen = by_function(answer)
     return {name: {"seen": seen.get(name), "truth": row}
-            for name, row in truth.items() if seen.get(name) != row}
+            for name, row in truth.items()
+            if name not in NOT_SEEN[answer["engine"]] and seen.get(name) != row}
 
 
-@pytest.fixture(scope="module")
-def plain():
-    return work_under_trace()
+@pytest.fixture(scope="module", params=list(ENGINES))
+def plain(request):
+    return work_under_trace(request.param)
 
 
 def test_every_call(plain):
@@ -78,10 +79,11 @@ def test_totals(plain):
     assert totals["live_bytes"] == totals["allocated_bytes"] - totals["freed_bytes"]
 
 
-def test_named_allocator():
+def test_named_allocator(engine):
     """--symbol: an allocator of the program's own is counted in place of the
     malloc below it, though it is left by a longjmp every fourth time."""
-    answer, truth = work_under_trace("--symbol", "malloc=own_malloc", "--symbol", "free=own_free",
+    answer, truth = work_under_trace(engine, "--symbol", "malloc=own_malloc",
+                                     "--symbol", "free=own_free",
                                      named=True)
     assert differences(answer, truth) == {}
     calls = {e["symbol"]: e["calls"] for e in answer["entry_points"]}

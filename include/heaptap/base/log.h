@@ -24,5 +24,7 @@ void tap_log_detail(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* The calling thread's lines go to the ring from now on. */
 void tap_log_defer(void);
 void tap_log_flush(void);
+/* As much of it as can be written without waiting for a reader. */
+void tap_log_try_flush(void);
 
 #endif

@@ -80,6 +80,7 @@ static void emit_go_on(struct emitter *e);
 static size_t emit_branch(struct emitter *e, uint8_t opcode);
 static void land(struct emitter *e, size_t branch);
 
+#define JB 0x72
 #define JBE 0x76
 #define JS 0x78
 #define JNE 0x75
@@ -182,7 +183,7 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
 	uint32_t limit = spec->limit_bytes;
-	size_t marked = 0, used_up;
+	size_t marked = 0, used_up, beyond;
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
@@ -209,12 +210,15 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 		break;
 	}
 	used_up = emit_branch(e, JS);
+	/* 2^63 bytes and more would wind the countdown up. */
+	beyond = emit_branch(e, JB);
 	emit_go_on(e);
 	if (marked) {
 		land(e, marked);
 		PUT(e, 0x31, 0xc0); /* xor %eax,%eax: not counted yet */
 	}
 	land(e, used_up);
+	land(e, beyond);
 	PUT(e, 0x50); /* push %rax */
 	emit_slow(e, tap_probe_slow_call);
 }

@@ -103,13 +103,18 @@ INLINE uint64_t block_of(const struct frame *frame)
 	return kind == TAP_PROBE_RESIZE12 || kind == TAP_PROBE_FREE1 ? frame->rsi : frame->rdi;
 }
 
+/* What the fast path has counted. */
 INLINE uint64_t size_of(const struct frame *frame)
 {
 	uint32_t kind = frame->desc->kind;
 
-	if (kind == TAP_PROBE_RESIZE01)
+	if (kind == TAP_PROBE_SIZE0)
+		return frame->rdi;
+	if (kind == TAP_PROBE_SIZE1 || kind == TAP_PROBE_RESIZE01)
 		return frame->rsi;
-	if (kind == TAP_PROBE_RESIZE_PRODUCT)
+	if (kind == TAP_PROBE_PRODUCT01)
+		return frame->rdi * frame->rsi;
+	if (kind == TAP_PROBE_PRODUCT12 || kind == TAP_PROBE_RESIZE_PRODUCT)
 		return frame->rsi * frame->rdx;
 	return frame->rdx;
 }
@@ -195,7 +200,11 @@ IN_PROBE int tap_probe_before(struct frame *frame)
 		if (frame->cell && !change_cell(frame->cell, frame->cell_word, TAP_PROBE_CELL_MOVING))
 			frame->cell = 0;
 	}
-	if (frame->slot->left < 0 && claim(frame, generation))
+	if ((int64_t)size_of(frame) < 0)
+		/* No call gets as much as that: it did not count. */
+		__atomic_fetch_add(
+			&frame->slot->left, (int64_t)(size_of(frame) + 1), __ATOMIC_RELAXED);
+	else if (frame->slot->left < 0 && claim(frame, generation))
 		return 1;
 	return frame->cell != 0;
 }
