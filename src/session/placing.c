@@ -5,7 +5,6 @@
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
-#include "heaptap/proc/tasks.h"
 #include "session/sampler.h"
 
 #define CODE_BYTES 64
@@ -134,25 +133,6 @@ static void add_tables(struct sampler *s)
 	add_table(s, &tables[TAP_PYTHON_OBJ], "obj");
 }
 
-/* A sampled call waits on a futex: a filter of system calls may end the
- * program for it. */
-static struct tap_error *check_seccomp(struct recorder *rec)
-{
-	struct tap_task_list tasks = {0};
-	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
-
-	for (size_t i = 0; i < tasks.count && !err; i++)
-		if (tasks.items[i].seccomp)
-			err = tap_error_advise(
-				tap_error_new(TAP_ERR_UNSUPPORTED,
-					"process %d filters its system calls (seccomp), which those of a "
-					"probe might not pass",
-					rec->pid),
-				"leave out --engine probe");
-	tap_vector_free(&tasks);
-	return err;
-}
-
 static struct tap_error *place(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
@@ -160,7 +140,7 @@ static struct tap_error *place(struct sampler *s)
 	struct tap_error *err;
 	uint64_t near = 0;
 
-	err = check_seccomp(rec);
+	err = seccomp_judge(s);
 	if (!err)
 		err = arming_read_modules(rec);
 	if (!err)

@@ -8,7 +8,6 @@
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/log.h"
-#include "heaptap/proc/tasks.h"
 #include "session/sampler.h"
 
 #define SLEEP_NS 5000000
@@ -21,8 +20,7 @@
 #define SETTLE_NS UINT64_C(1000000000)
 #define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
-/* Every posted record is answered; true where there was one. */
-static bool answer_all(struct sampler *s)
+bool sampler_answer_all(struct sampler *s)
 {
 	bool any = false;
 
@@ -47,24 +45,11 @@ static void sleep_on_bell(struct sampler *s, uint32_t bell)
 	atomic_store(&s->shared->sleeping, 0);
 }
 
-/* A filter of system calls that was set meanwhile may not let a probe's pass. */
-static void check_seccomp(struct recorder *rec)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, rec->pid, &task);
-
-	if (!err && task.seccomp)
-		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
-			tap_strdup("the process filters its system calls now (seccomp): its probes "
-				   "were taken out"));
-}
-
 static void check_target(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 	uint8_t byte;
 
-	check_seccomp(rec);
 	if (!tap_process_is_same(&rec->process)) {
 		recorder_end(rec, TAP_ENDED_EXIT);
 		return;
@@ -131,8 +116,10 @@ static void record(struct sampler *s)
 	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
 		uint32_t bell = atomic_load(&s->shared->bell);
 
-		if (!answer_all(s))
+		if (!sampler_answer_all(s))
 			sleep_on_bell(s, bell);
+		if (seccomp_has_changed(s))
+			break;
 		control_adjust(s);
 		reclaim_lost(s);
 		if (atomic_load(&rec->tick) != tick) {
@@ -181,7 +168,8 @@ static struct tap_error *begin(struct sampler *s)
 		return err;
 	seeding_watch_old_blocks(s);
 	control_begin(s);
-	err = tap_probes_restart(s->probes);
+	if (!seccomp_has_changed(s))
+		err = tap_probes_restart(s->probes);
 	if (err)
 		return err;
 	recorder_note_start(rec);
@@ -207,6 +195,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 		tap_log_warn("%s", remove->message);
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
+	tap_vector_free(&s->filtered.threads);
 	cells_deinit(s);
 	free(s->calls);
 	free(s);

@@ -56,6 +56,12 @@ struct sampler {
 		uint64_t words[TAP_PROBE_RECORDS];
 		bool out[TAP_PROBE_SLOTS];
 	} reclaim;
+	/* seccomp.c: threads by ascending number, with as many filters as probes were
+	 * judged with */
+	struct {
+		uint64_t next_ns;
+		struct tap_probes_filtered_list threads;
+	} filtered;
 	double *calls;         /* by entry point */
 	size_t call_count;
 };
@@ -92,11 +98,21 @@ void seeding_watch_old_blocks(struct sampler *s);
  * quarter of a second. */
 void reclaim_lost(struct sampler *s);
 
+/* seccomp.c: a probe's system calls and the target's filters. Before anything is
+ * placed: UNSUPPORTED where they would not pass, or where that is not known. */
+struct tap_error *seccomp_judge(struct sampler *s);
+/* Afterwards: whether a filter has come that was not judged; the probes are
+ * disarmed and the recording ends then. Looks every 50 ms. */
+bool seccomp_has_changed(struct sampler *s);
+
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
 struct tap_error *placing_place(struct sampler *s);
 struct tap_error *placing_remove(struct sampler *s);
 
 /* sampler.c: the whole of it, on the recorder's thread. */
 struct tap_error *sampler_run(struct recorder *rec);
+/* Answers every posted record; true where there was one. Now and then in what
+ * takes longer. */
+bool sampler_answer_all(struct sampler *s);
 
 #endif
