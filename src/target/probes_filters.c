@@ -182,7 +182,8 @@ static int read_filter(const struct look *look, pid_t tid, int index)
 /* All of them, also behind the first that refuses something. */
 static struct tap_error *check_filters(struct look *look, pid_t tid, int *filters_ret)
 {
-	struct checked restart = injected_call("restart_syscall", SYS_restart_syscall, NEED_SUCCESS);
+	struct checked restart =
+		injected_call("restart_syscall", SYS_restart_syscall, NEED_SUCCESS);
 	struct tap_error *first = NULL;
 	bool may_restart = true;
 	int count = 0;

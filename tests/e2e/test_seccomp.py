@@ -48,12 +48,12 @@ def record(target, *options):
 
 def check_refused(target, *words, **options):
     """The error of a trace that leaves the target as it is."""
-    rounds_before = status(target.pid)["Seccomp_filters"]
+    filters = status(target.pid)["Seccomp_filters"]
     with Clean(target.pid):
         result = run("trace", "--engine", "probe", "-d", "500ms", "--json", target.pid, **options)
         error = error_of(result, EXIT_UNSUPPORTED, *words)
     check_untouched(target.pid)
-    assert status(target.pid)["Seccomp_filters"] == rounds_before
+    assert status(target.pid)["Seccomp_filters"] == filters
     check_right(target)
     return error
 

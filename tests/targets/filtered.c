@@ -5,10 +5,13 @@
  * Computes by allocations under a seccomp filter, and checks what comes out.
  * FILTER is one of the names below, or "strict". It is set at the start; with
  * --late when a line "Filter" is read; "filter" is the same, and nothing is
- * allocated from then on until a line "go". --stacked: so many more filters on top, which allow everything.
- * --threads: four more threads compute, and the filter is set for all of them
- * at once (TSYNC). --one-thread: one more, and the filter is its alone. --churn:
- * threads come and go.
+ * allocated from then on until a line "go".
+ *
+ *	--stacked N    so many more filters on top, which allow everything
+ *	--threads      four more threads compute; the filter is set for all of them
+ *	               at once (TSYNC)
+ *	--one-thread   one more, and the filter is its alone
+ *	--churn        threads come and go
  *
  * Reads no clock, as some filters do not allow it.
  */
@@ -25,7 +28,8 @@
 #define RET(action) BPF_STMT(BPF_RET | BPF_K, (action))
 #define ALLOW RET(SECCOMP_RET_ALLOW)
 #define KILL RET(SECCOMP_RET_KILL_PROCESS)
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define LOAD(field) \
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
 #define LOAD_ARG(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 16 + 8 * (n))
 #define LOAD_ARG_HIGH(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 20 + 8 * (n))
 #define IF(op, k, yes, no) BPF_JUMP(BPF_JMP | BPF_##op | BPF_K, (k), (yes), (no))
@@ -49,7 +53,8 @@ static struct sock_filter futex_ops[] = {
 	ALLOW,
 };
 static struct sock_filter futex_old_ops[] = {
-	ONLY_FOR(futex), LOAD_ARG(1), BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~128u), IF(JGT, 1, 0, 1), KILL, ALLOW,
+	ONLY_FOR(futex), LOAD_ARG(1), BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~128u),
+	IF(JGT, 1, 0, 1), KILL, ALLOW,
 };
 static struct sock_filter futex_low_timeout[] = {
 	ONLY_FOR(futex), LOAD_ARG_HIGH(3), IF(JGT, 0x1000, 0, 1), KILL, ALLOW,
@@ -58,7 +63,9 @@ static struct sock_filter no_clock[] = { ONLY_FOR(clock_gettime), RET(SECCOMP_RE
 static struct sock_filter log_clock[] = { ONLY_FOR(clock_gettime), RET(SECCOMP_RET_LOG) };
 static struct sock_filter no_restart[] = { ONLY_FOR(restart_syscall), KILL };
 static struct sock_filter no_memfd[] = { ONLY_FOR(memfd_create), KILL };
-static struct sock_filter failing_memfd[] = { ONLY_FOR(memfd_create), RET(SECCOMP_RET_ERRNO | EPERM) };
+static struct sock_filter failing_memfd[] = {
+	ONLY_FOR(memfd_create), RET(SECCOMP_RET_ERRNO | EPERM),
+};
 static struct sock_filter own_code[] = {
 	ONLY_FOR(futex), BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 12), IF(JEQ, 0, 0, 1), KILL, ALLOW,
 };
@@ -66,8 +73,9 @@ static struct sock_filter own_code[] = {
 static struct sock_filter listed[] = {
 	LOAD(arch), IF(JEQ, AUDIT_ARCH_X86_64, 1, 0), KILL,
 	LOAD(nr), IF(JGE, 0x40000000, 0, 1), KILL,
-	THE(read), THE(write), THE(poll), THE(mmap), THE(munmap), THE(brk), THE(madvise), THE(mprotect),
-	THE(exit), THE(exit_group), THE(getpid), THE(rt_sigreturn), THE(close), THE(restart_syscall),
+	THE(read), THE(write), THE(poll), THE(mmap), THE(munmap), THE(brk), THE(madvise),
+	THE(mprotect), THE(exit), THE(exit_group), THE(getpid), THE(rt_sigreturn), THE(close),
+	THE(restart_syscall),
 	IF(JEQ, __NR_memfd_create, 0, 1), RET(SECCOMP_RET_ERRNO | ENOSYS),
 	IF(JEQ, __NR_clock_gettime, 0, 4),
 	LOAD_ARG(0), IF(JEQ, CLOCK_MONOTONIC, 0, 1), ALLOW, KILL,
