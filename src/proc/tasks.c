@@ -182,6 +182,31 @@ bool tap_task_try_syscall(pid_t pid, pid_t tid, struct tap_task_syscall *ret)
 	return true;
 }
 
+bool tap_task_try_seccomp(pid_t pid, pid_t tid, struct tap_task_seccomp *ret)
+{
+	_cleanup_free_ char *status = NULL;
+	_cleanup_error_ struct tap_error *err = NULL;
+	char name[NAME_MAX_BYTES];
+	uint64_t mode = 0, filters = 0;
+	const char *state;
+
+	*ret = (struct tap_task_seccomp){0};
+	err = tap_proc_read(pid, task_name(name, sizeof(name), tid, "status"), &status, NULL);
+	state = err ? NULL : tap_scan_find(status, "State");
+	/* A first thread that has ended stays in the list as long as others run. */
+	if (err || (state && (*state == 'Z' || *state == 'X')))
+		return false;
+	/* Without the line the kernel has no such thing. */
+	tap_scan_number(status, "Seccomp", &mode);
+	ret->mode = (int)(mode & 0xff);
+	if (ret->mode != TAP_SECCOMP_FILTER)
+		return true;
+	ret->filters = tap_scan_number(status, "Seccomp_filters", &filters) && filters <= INT_MAX ?
+		(int)filters :
+		-1;
+	return true;
+}
+
 bool tap_task_try_cpu(pid_t pid, pid_t tid, int *ret)
 {
 	char name[NAME_MAX_BYTES], text[1024];

@@ -6,7 +6,6 @@
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
-#include "heaptap/proc/tasks.h"
 #include "session/probed.h"
 #include "session/sampler.h"
 
@@ -113,25 +112,6 @@ static void add_tables(struct sampler *s)
 	add_table(s, &tables[TAP_PYTHON_OBJ], "obj");
 }
 
-/* A sampled call waits on a futex: a filter of system calls may end the
- * program for it. */
-static struct tap_error *check_seccomp(struct recorder *rec)
-{
-	struct tap_task_list tasks = {0};
-	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
-
-	for (size_t i = 0; i < tasks.count && !err; i++)
-		if (tasks.items[i].seccomp)
-			err = tap_error_advise(
-				tap_error_new(TAP_ERR_UNSUPPORTED,
-					"process %d filters its system calls (seccomp), which those of a "
-					"probe might not pass",
-					rec->pid),
-				"leave out --engine probe");
-	tap_vector_free(&tasks);
-	return err;
-}
-
 /* Where one does not fit, breakpoints see all calls: an engine that sees some
  * of them cannot tell what grew. Who asked for probes gets those that fit. */
 static struct tap_error *add_entries(struct sampler *s)
@@ -165,7 +145,7 @@ static struct tap_error *find_entries(struct recorder *rec)
 static struct tap_error *place(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
-	struct tap_error *err = check_seccomp(rec);
+	struct tap_error *err = seccomp_judge(s);
 	uint64_t near = 0;
 
 	if (!err)

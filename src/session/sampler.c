@@ -24,8 +24,7 @@
 #define SETTLE_NS UINT64_C(1000000000)
 #define GOLDEN UINT64_C(0x9e3779b97f4a7c15)
 
-/* True where there was one. */
-static bool answer_all(struct sampler *s)
+bool sampler_answer_all(struct sampler *s)
 {
 	bool any = false;
 
@@ -46,23 +45,11 @@ void sampler_serve(struct sampler *s)
 	uint32_t bell = atomic_load(&s->shared->bell);
 	struct timespec slice = {0, SLEEP_NS};
 
-	if (answer_all(s))
+	if (sampler_answer_all(s))
 		return;
 	atomic_store(&s->shared->sleeping, 1);
 	syscall(SYS_futex, &s->shared->bell, FUTEX_WAIT, bell, &slice, NULL, 0);
 	atomic_store(&s->shared->sleeping, 0);
-}
-
-/* A filter of system calls that was set meanwhile may not let a probe's pass. */
-static void check_seccomp(struct recorder *rec)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, rec->pid, &task);
-
-	if (!err && task.seccomp)
-		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
-			tap_strdup("the process filters its system calls now (seccomp): its probes "
-				   "were taken out"));
 }
 
 /* A command is our child. */
@@ -105,7 +92,6 @@ static void check_target(struct sampler *s)
 	if (tap_clock_ns() - s->checked_ns < CHECK_NS)
 		return;
 	s->checked_ns = tap_clock_ns();
-	check_seccomp(rec);
 	if (is_over(rec)) {
 		recorder_end(rec, TAP_ENDED_EXIT);
 		return;
@@ -171,6 +157,8 @@ static void record(struct sampler *s)
 
 	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
 		sampler_serve(s);
+		if (seccomp_has_changed(s))
+			break;
 		control_adjust(s);
 		reclaim_lost(s);
 		check_target(s);
@@ -211,7 +199,7 @@ static struct tap_error *begin(struct sampler *s)
 		return NULL;
 	seeding_watch_old_blocks(s);
 	control_begin(s);
-	return tap_probes_restart(s->probes);
+	return seccomp_has_changed(s) ? NULL : tap_probes_restart(s->probes);
 }
 
 /* Frees are noted from here on. Calls of a process that runs are counted once
@@ -259,6 +247,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 		tap_log_warn("%s", remove->message);
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
+	tap_vector_free(&s->filtered.threads);
 	cells_deinit(s);
 	tap_vector_free(&s->calls);
 	free(s);

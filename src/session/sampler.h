@@ -60,6 +60,12 @@ struct sampler {
 		uint64_t words[TAP_PROBE_RECORDS];
 		bool out[TAP_PROBE_SLOTS];
 	} reclaim;
+	/* seccomp.c: threads by ascending number, with as many filters as probes were
+	 * judged with */
+	struct {
+		uint64_t next_ns;
+		struct tap_probes_filtered_list threads;
+	} filtered;
 	TAP_VECTOR(double) calls; /* by entry point */
 };
 
@@ -95,6 +101,13 @@ void seeding_watch_old_blocks(struct sampler *s);
  * quarter of a second. */
 void reclaim_lost(struct sampler *s);
 
+/* seccomp.c: a probe's system calls and the target's filters. Before anything is
+ * placed: UNSUPPORTED where they would not pass, or where that is not known. */
+struct tap_error *seccomp_judge(struct sampler *s);
+/* Afterwards: whether a filter has come that was not judged; the probes are
+ * disarmed and the recording ends then. Looks every 50 ms. */
+bool seccomp_has_changed(struct sampler *s);
+
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
 /* Attaches, or starts the command, and places the probes; `probes` is NULL where
  * a command ended before. Where none can be placed and the engine is to be
@@ -113,5 +126,8 @@ struct tap_error *sampler_run(struct recorder *rec);
 struct tap_error *sampler_arm(struct sampler *s);
 /* Answers what is posted, or waits for a moment until something is. */
 void sampler_serve(struct sampler *s);
+/* Answers every posted record; true where there was one. Now and then in what
+ * takes longer. */
+bool sampler_answer_all(struct sampler *s);
 
 #endif

@@ -134,12 +134,20 @@ int tracee_stop(struct tap_target *target, struct tracee *tracee, uint64_t deadl
 /* Is this the call that the parent of a vfork is in until its child has gone
  * on to a program of its own? */
 bool tracee_is_vfork(const struct tap_task_syscall *call);
+/* The same, but 0 at once where a call of the tracee's own would end early by
+ * it. To be continued afterwards, and its call restarted, if *was_running_ret. */
+int tracee_borrow(struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns,
+	bool *was_running_ret);
 /* A stopped tracee that calls can be injected into: one that stands already,
  * else the one that a stop disturbs least. It is to be continued afterwards
  * if *was_running_ret. NULL where there is none now. */
 struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret);
 /* An EINTR that only our stop caused: public.regs make the call again. */
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
+/* A call that the kernel counts the time of, and would go on with by another
+ * one, restart_syscall, begins anew: a filter of the thread's system calls may
+ * let the one pass and not the other. */
+void tracee_begin_call_anew(struct tracee *tracee);
 /* Waits for its child's exec or exit. */
 bool tracee_is_vforking(struct tap_target *target, const struct tracee *tracee);
 /* /proc/TID is there for every thread: for those of other processes, too. */

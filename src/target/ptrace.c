@@ -99,6 +99,13 @@ int pt_get_rseq(pid_t tid, uint64_t *addr_ret)
 	return err < 0 ? err : 0;
 }
 
+int pt_get_seccomp_filter(pid_t tid, unsigned long index, struct sock_filter *insns)
+{
+	long count = ptrace(PTRACE_SECCOMP_GET_FILTER, tid, (void *)index, insns);
+
+	return count < 0 ? -errno : (int)count;
+}
+
 int pt_set_options(pid_t tid, unsigned long options)
 {
 	return request(PTRACE_SETOPTIONS, tid, NULL, (void *)options);

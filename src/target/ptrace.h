@@ -31,6 +31,11 @@ int pt_get_siginfo(pid_t tid, siginfo_t *info);
 int pt_get_event(pid_t tid, unsigned long *message_ret);
 /* Where the thread's struct rseq lies; 0: it has registered none. */
 int pt_get_rseq(pid_t tid, uint64_t *addr_ret);
+/* The number of instructions of a seccomp filter, the youngest is 0; insns may
+ * be NULL. -ENOENT behind the last, -EACCES without CAP_SYS_ADMIN in the initial
+ * user namespace, or where we are filtered ourselves. */
+struct sock_filter;
+int pt_get_seccomp_filter(pid_t tid, unsigned long index, struct sock_filter *insns);
 int pt_set_options(pid_t tid, unsigned long options);
 
 /* Waits for a stop of tid alone: > 0 where *status_ret is set, 0 where the

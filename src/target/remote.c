@@ -94,6 +94,8 @@ static struct tap_error *find_code(struct tap_target *target)
 	return NULL;
 }
 
+/* Suspends what filters there are. Also where there is none: another thread may
+ * set one for all of them before the call is made. */
 static struct tap_error *check_allowed(struct tap_target *target, pid_t tid)
 {
 	struct tap_task task;
@@ -104,7 +106,7 @@ static struct tap_error *check_allowed(struct tap_target *target, pid_t tid)
 	if (task.shadow_stack)
 		return tap_error_new(TAP_ERR_UNSUPPORTED,
 			"thread %d has a shadow stack: nothing can be injected", tid);
-	if (task.seccomp && pt_set_options(tid, TRACE_OPTIONS | PTRACE_O_SUSPEND_SECCOMP))
+	if (pt_set_options(tid, TRACE_OPTIONS | PTRACE_O_SUSPEND_SECCOMP) && task.seccomp)
 		return tap_error_advise(
 			tap_error_new(TAP_ERR_UNSUPPORTED,
 				"process %d filters its system calls (seccomp)", target->pid),
@@ -197,7 +199,7 @@ static int run_call(struct tap_target *target, pid_t tid)
 	return 0;
 }
 
-struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+static struct tap_error *inject(struct tap_target *target, pid_t tid, struct tap_memory *memory,
 	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
 	int64_t *result_ret)
 {
@@ -208,11 +210,6 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 	struct tap_error *err;
 	int result;
 
-	err = find_code(target);
-	if (!err)
-		err = check_allowed(target, tid);
-	if (err)
-		return err;
 	if (pt_get_sigmask(tid, &mask))
 		return tap_error_errno(ESRCH, "signal mask of thread %d", tid);
 	/* The registers will not be as the kernel left them: it cannot restart
@@ -244,10 +241,25 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 	*result_ret = (int64_t)regs.rax;
 	pt_set_sigmask(tid, mask);
 	pt_set_regs(tid, &resume);
-	pt_set_options(tid, TRACE_OPTIONS);
 	if (result)
 		return tap_error_errno(-result, "injected system call %ld in thread %d", number, tid);
 	return NULL;
+}
+
+struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
+	int64_t *result_ret)
+{
+	struct tap_error *err = find_code(target);
+
+	if (!err)
+		err = check_allowed(target, tid);
+	if (err)
+		return err;
+	err = inject(target, tid, memory, stopped, number, arguments, result_ret);
+	/* However it went: the program's filters are in force again. */
+	pt_set_options(tid, TRACE_OPTIONS);
+	return err;
 }
 
 struct tap_error *remote_call_anywhere(

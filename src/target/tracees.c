@@ -14,6 +14,8 @@
 #include "target/restart.h"
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+/* The kernel's ERESTART_RESTARTBLOCK, include/linux/errno.h. */
+#define RESTART_BLOCK 516
 #define PICK_BOUND_NS UINT64_C(20000000)
 #define PICK_PATIENT_BOUND_NS UINT64_C(500000000)
 
@@ -97,11 +99,34 @@ static bool has_signal_to_come(const struct tracee *tracee)
 	return !err && (task.sig_pending & ~task.sig_blocked & ~task.sig_ignored);
 }
 
+void tracee_begin_call_anew(struct tracee *tracee)
+{
+	struct tap_regs *regs = &tracee->public.regs;
+
+	if ((int64_t)regs->rax != -RESTART_BLOCK || (int64_t)regs->orig_rax < 0 ||
+		tracee->group_stopped || has_signal_to_come(tracee))
+		return;
+	if (tap_restart_afresh(regs, &tracee->origin))
+		tracee->public.regs_changed = true;
+}
+
+static bool is_filtered(const struct tracee *tracee)
+{
+	struct tap_task_seccomp seccomp;
+
+	return tap_task_try_seccomp(tracee->public.tid, tracee->public.tid, &seccomp) &&
+		seccomp.mode != TAP_SECCOMP_NONE;
+}
+
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_regs *regs = &tracee->public.regs;
 	uint64_t since = tracee->blocked_pc == regs->rip ? tracee->blocked_since_ns : 0;
 
+	/* It ran when it was interrupted: the call has just begun. Where there is a
+	 * filter it had better not be gone on with by another one. */
+	if ((int64_t)regs->rax == -RESTART_BLOCK && !since && is_filtered(tracee))
+		tracee_begin_call_anew(tracee);
 	if ((int64_t)regs->rax != -EINTR || (int64_t)regs->orig_rax < 0 ||
 		tracee->group_stopped || has_signal_to_come(tracee))
 		return;
@@ -228,6 +253,23 @@ static void note_call(struct tap_target *target, struct tracee *tracee)
 	tracee->blocked_since_ns = since;
 }
 
+static int stop_noted(
+	struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns, bool *was_running_ret)
+{
+	*was_running_ret = tracee->state != TRACEE_STOPPED;
+	if (*was_running_ret)
+		note_call(target, tracee);
+	return tracee_stop(target, tracee, deadline_ns);
+}
+
+int tracee_borrow(
+	struct tap_target *target, struct tracee *tracee, uint64_t deadline_ns, bool *was_running_ret)
+{
+	if (tracee->state != TRACEE_STOPPED && disturbance(target, tracee) < 0)
+		return 0;
+	return stop_noted(target, tracee, deadline_ns, was_running_ret);
+}
+
 static struct tracee *least_disturbed(struct tap_target *target, const struct tap_map *tried)
 {
 	struct tracee *best = NULL;
@@ -260,11 +302,8 @@ static struct tracee *pick(
 		pid_t tid = tracee->public.tid;
 
 		tap_map_put(&tried, (uint64_t)tid, NULL);
-		*was_running_ret = tracee->state != TRACEE_STOPPED;
-		if (*was_running_ret)
-			note_call(target, tracee);
-		if (tracee_stop(target, tracee,
-			    patient_until_ns ?: tap_clock_ns() + PICK_BOUND_NS) != 1)
+		if (stop_noted(target, tracee, patient_until_ns ?: tap_clock_ns() + PICK_BOUND_NS,
+			    was_running_ret) != 1)
 			continue;
 		if (!tracee->signal)
 			break;

@@ -43,6 +43,24 @@ static void threads_are_read(void **state)
 	assert_code(tap_tasks_read(99, &tasks), TAP_ERR_GONE);
 }
 
+static void filters_of_system_calls(void **state)
+{
+	struct tap_task_seccomp seccomp;
+
+	(void)state;
+	use_system("proc-v1");
+	assert_true(tap_task_try_seccomp(42, 42, &seccomp));
+	assert_int_equal(seccomp.mode, TAP_SECCOMP_FILTER);
+	assert_int_equal(seccomp.filters, -1); /* an older kernel */
+	assert_true(tap_task_try_seccomp(42, 50, &seccomp));
+	assert_int_equal(seccomp.mode, TAP_SECCOMP_FILTER);
+	assert_int_equal(seccomp.filters, 3);
+	assert_false(tap_task_try_seccomp(42, 77, &seccomp));
+	tap_proc_root_set("");
+	assert_true(tap_task_try_seccomp(getpid(), gettid(), &seccomp));
+	assert_true(seccomp.filters == 0 || seccomp.mode == TAP_SECCOMP_FILTER);
+}
+
 static void what_it_waits_in(void **state)
 {
 	struct tap_task_syscall call;
@@ -200,6 +218,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_are_read),
+		cmocka_unit_test(filters_of_system_calls),
 		cmocka_unit_test(what_it_waits_in),
 		cmocka_unit_test(a_thread_blocked_in_read),
 		cmocka_unit_test(the_cpu_it_is_on),

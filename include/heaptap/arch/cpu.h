@@ -16,6 +16,11 @@ extern const uint8_t tap_cpu_syscall_ret[3];
 /* mov $15,%rax; syscall: rt_sigreturn's trampoline, followed by nothing. */
 extern const uint8_t tap_cpu_sigreturn[9];
 
+/* The calling convention as a seccomp filter sees it (linux/audit.h), and the
+ * number of the call that the trampoline makes. */
+extern const uint32_t tap_cpu_audit_arch;
+extern const int tap_cpu_sigreturn_number;
+
 /* A signal frame whose return restores `regs` and the signal mask, to be laid
  * at `at` with the trampoline's address in its first word: where rsp points
  * when the injected call's `ret` runs. `at` needs no alignment for the kernel;

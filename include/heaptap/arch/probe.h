@@ -205,6 +205,17 @@ struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t
  * stamp counter: measured on a copy of our own. */
 double tap_probe_pass_ticks(void);
 
+/* A system call that a probe makes in a thread of the target, from anywhere in
+ * the common part. */
+struct tap_probe_call {
+	const char *name;
+	int number;
+	uint64_t arguments[6];
+	uint8_t unknown; /* bit n: arguments[n] is an address, or what only the call itself knows */
+};
+#define TAP_PROBE_CALLS 4u
+extern const struct tap_probe_call tap_probe_calls[TAP_PROBE_CALLS];
+
 /* The five bytes of a jump from `at` to `to`; false where that is too far. */
 #define TAP_PROBE_JUMP_BYTES 5u
 bool tap_probe_jump(uint64_t at, uint64_t to, uint8_t code[TAP_PROBE_JUMP_BYTES]);

@@ -44,6 +44,19 @@ struct tap_task_syscall {
 };
 bool tap_task_try_syscall(pid_t pid, pid_t tid, struct tap_task_syscall *ret);
 
+/* Whether a thread's system calls are filtered: all of status that a look at
+ * many threads again and again can afford. */
+#define TAP_SECCOMP_NONE 0
+#define TAP_SECCOMP_STRICT 1
+#define TAP_SECCOMP_FILTER 2
+struct tap_task_seccomp {
+	int mode;
+	int filters; /* they are only ever added; -1: there are some, and an older kernel does not
+	              * tell how many */
+};
+/* False where the thread has ended. */
+bool tap_task_try_seccomp(pid_t pid, pid_t tid, struct tap_task_seccomp *ret);
+
 /* The CPU that it last ran on. */
 bool tap_task_try_cpu(pid_t pid, pid_t tid, int *ret);
 

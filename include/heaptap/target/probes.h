@@ -14,9 +14,28 @@
 #include <stdint.h>
 #include "heaptap/arch/probe.h"
 #include "heaptap/base/error.h"
+#include "heaptap/base/vector.h"
 #include "heaptap/target/target.h"
 
 struct tap_probes;
+
+/* How many filters a thread's system calls have to pass. */
+struct tap_probes_filtered {
+	pid_t tid;
+	int filters;
+};
+TAP_VECTOR_TYPE(tap_probes_filtered_list, struct tap_probes_filtered);
+
+/* Before anything is done to the target: do the seccomp filters of every thread
+ * let the system calls of a probe pass, whatever the addresses? And would those
+ * that are injected do no harm where heaptap is killed in the middle, and the
+ * filter is in force again? UNSUPPORTED with the call and the thread where not,
+ * and where that is not known: only CAP_SYS_ADMIN in the initial user namespace
+ * may read filters. Each thread that has some is stopped for that, one after
+ * the other. ret: every thread by ascending number; freed with
+ * tap_vector_free(), also after an error. */
+struct tap_error *tap_probes_check_filters(
+	struct tap_target *target, struct tap_probes_filtered_list *ret);
 
 /* Maps the region within 2 GiB of near, not armed. UNSUPPORTED where there is
  * no room, or nothing may be injected; TIMEOUT where no thread can be borrowed

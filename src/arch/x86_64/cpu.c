@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <cpuid.h>
+#include <linux/audit.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include "heaptap/arch/cpu.h"
 
 const uint8_t tap_cpu_syscall_ret[3] = {0x0f, 0x05, 0xc3};
 const uint8_t tap_cpu_sigreturn[9] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05};
+
+const uint32_t tap_cpu_audit_arch = AUDIT_ARCH_X86_64;
+const int tap_cpu_sigreturn_number = SYS_rt_sigreturn;
 
 /* uc_flags, of arch/x86/include/uapi/asm/ucontext.h */
 #define UC_FP_XSTATE 0x1

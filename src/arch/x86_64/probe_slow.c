@@ -5,6 +5,7 @@
  * is: no data of its own, no call that leaves the section.
  */
 #include "heaptap/arch/probe.h"
+#include "probe_calls.h"
 
 #define IN_PROBE __attribute__((section("tap_probe"), visibility("hidden"), used))
 #define INLINE static inline __attribute__((always_inline))
@@ -37,15 +38,6 @@ int tap_probe_before(struct frame *frame);
 void tap_probe_after(struct frame *frame);
 void tap_probe_freeing(struct frame *frame);
 
-#define SYS_FUTEX 202
-#define SYS_CLOCK_GETTIME 228
-#define SYS_EINTR 4
-#define SYS_EAGAIN 11
-#define SYS_ETIMEDOUT 110
-#define FUTEX_OP_WAKE 1
-#define FUTEX_OP_WAIT_BITSET 9
-#define ANY_BIT 0xffffffffu
-#define MONOTONIC 1
 #define NS_PER_S 1000000000
 #define SPINS 200
 #define NOT_SAMPLED (-1)
@@ -83,11 +75,14 @@ INLINE uint64_t ticks(void)
 	return (uint64_t)high << 32 | low;
 }
 
+/* Negative where there is no time to be had: a filter of system calls may have
+ * been set since the probe was placed. */
 INLINE int64_t now_ns(void)
 {
 	int64_t now[2] = {0, 0};
 
-	system_call(SYS_CLOCK_GETTIME, MONOTONIC, (uint64_t)now, 0, 0, 0, 0);
+	if (system_call(SYS_CLOCK_GETTIME, MONOTONIC, (uint64_t)now, 0, 0, 0, 0))
+		return -1;
 	return now[0] * NS_PER_S + now[1];
 }
 
@@ -276,7 +271,7 @@ INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record
 								   : deadline;
 		int64_t at[2] = {until / NS_PER_S, until % NS_PER_S};
 
-		if (now >= deadline)
+		if (now < 0 || now >= deadline)
 			return;
 		/* The futex is the low half of the word: the state is in it. */
 		system_call(SYS_FUTEX, (uint64_t)&record->word, FUTEX_OP_WAIT_BITSET, low,
