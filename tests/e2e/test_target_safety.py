@@ -8,8 +8,8 @@ import time
 import pytest
 
 from heaptap import (ENGINES, EXIT_DONE, EXIT_FILE, EXIT_PROCESS, HEAPTAP, Clean, LeakLog,
-                     Running, Target, built, check_clean, error_of, has_tool, mappings, patched_text, run,
-                     run_json, some_interpreter, state, status, wait_for)
+                     Running, Target, built, check_clean, error_of, has_tool, mappings,
+                     patched_text, run, run_json, some_interpreter, state, status, wait_for)
 
 
 def armed(pid):

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, built, check_clean,
-                     has_tool, leak_line, run, run_json, wait_for, wait_traced, window)
+from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, built,
+                     check_clean, has_tool, leak_line, run, run_json, wait_for, wait_traced, window)
 
 
 def trace(target, seconds=3, *args, engine="breakpoint"):

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from heaptap import (EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean, has_tool,
-                     interpreters, leak_line, run_json, some_interpreter, window)
+from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean, has_tool,
+                     interpreters, leak_line, no_probes, run_json, some_interpreter, window)
 
 LEAK = "cache_leak.py"
 
@@ -16,7 +16,7 @@ def within(value, truth, share):
     return abs(value - truth) <= abs(truth) * share
 
 
-def two_traces(interpreter, folder, seconds):
+def two_traces(interpreter, folder, seconds, engine):
     """The leaking script and the healthy one, recorded one after the other."""
     answers = {}
     with interpreter.start(LEAK, folder, log="leak") as leaking, \
@@ -24,7 +24,7 @@ def two_traces(interpreter, folder, seconds):
         targets = {"leak": leaking, "deque": healthy}
         # one after the other: two cores are enough for one
         for name, target in targets.items():
-            with Running("trace", target.pid, "-d", "%ds" % seconds, "--json") as process:
+            with Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds, "--json") as process:
                 result = process.finish(seconds + 30)
             assert result.code == EXIT_DONE, (name, result)
             assert result.json["ended_by"] == "duration", result
@@ -48,8 +48,8 @@ def site_at(answer, script, line):
 
 
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_the_leaking_line(interpreter, tmp_path):
-    answers, truth, scripts = two_traces(interpreter, tmp_path, 10)
+def test_the_leaking_line(interpreter, tmp_path, engine):
+    answers, truth, scripts = two_traces(interpreter, tmp_path, 10, engine)
 
     answer = answers["leak"]
     blocks, size = truth["leak"]
@@ -72,12 +72,31 @@ def test_the_leaking_line(interpreter, tmp_path):
     assert site is None or site["growth_bytes"] < 0.05 * answer["sites"][0]["growth_bytes"], site
 
 
+@no_probes
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_growing_list_is_new_minus_old(interpreter, tmp_path):
+def test_the_leaking_line_by_default(interpreter, tmp_path):
+    """With as many samples as the cost allows: the same line and state, and the
+    truth within two standard errors."""
+    with interpreter.start(LEAK, tmp_path, log="leak") as target:
+        with Clean(target.pid):
+            answer = run_json("trace", target.pid, "-d", "10s", timeout=40)
+        blocks, size = LeakLog(target.log).between(*window(answer))
+        site = answer["sites"][0]
+        assert answer["engine"] == "probe" and answer["ended_by"] == "duration", answer
+        assert os.path.abspath(site["file"]) == target.script, site
+        assert site["line"] == leak_line(LEAK) and site["language"] == "python", site
+        assert answer["verdict"]["state"] == "leak", answer["verdict"]
+        error = max(2 * site["standard_error_bytes"], 0.01 * size)
+        assert abs(site["growth_bytes"] - size) <= error, (site, size)
+        assert site["standard_error_bytes"] < 0.1 * site["growth_bytes"], site
+
+
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_growing_list_is_new_minus_old(interpreter, tmp_path, engine):
     """A list that doubles: the new array less the old one, also for the first
     doubling, whose old array was made before the attach."""
     with interpreter.start("list_doubling.py", tmp_path, log="log") as target:
-        answer = run_json("trace", target.pid, "-d", "3s")
+        answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "3s")
         check_clean(target.pid)
         least, most = LeakLog(target.log).bounds(*window(answer))
         assert least[1] > 300000, least
@@ -87,11 +106,11 @@ def test_growing_list_is_new_minus_old(interpreter, tmp_path):
 
 
 @pytest.mark.parametrize("small", [48, 400, 5000, 200000])
-def test_sizes(small, tmp_path):
+def test_sizes(small, tmp_path, engine):
     """Objects of pymalloc's and of the C library's sizes, and by mmap."""
     rate = 100 if small < 100000 else 20
     with some_interpreter().start(LEAK, tmp_path, str(rate), str(small), log="log") as target:
-        answer = run_json("trace", target.pid, "-d", "3s")
+        answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "3s")
         least, most = LeakLog(target.log).bounds(*window(answer))
         site = answer["sites"][0]
         assert site["line"] == leak_line(LEAK), site
@@ -101,7 +120,7 @@ def test_sizes(small, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["malloc", "debug", "malloc_debug", "pymalloc_debug"])
-def test_other_allocators(mode, tmp_path):
+def test_other_allocators(mode, tmp_path, engine):
     """PYTHONMALLOC: the tables are other ones, the answer is the same, with the
     debug allocator's own bytes on top."""
     interpreter = some_interpreter()
@@ -109,7 +128,7 @@ def test_other_allocators(mode, tmp_path):
     log = tmp_path / "log"
     with Target(interpreter.path, SOURCES / LEAK, log, env=env) as target:
         with Clean(target.pid):
-            answer = run_json("trace", target.pid, "-d", "4s")
+            answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "4s")
         blocks, size = LeakLog(log).between(*window(answer))
         site = answer["sites"][0]
         assert site["line"] == leak_line(LEAK), site
@@ -117,14 +136,14 @@ def test_other_allocators(mode, tmp_path):
         assert within(site["growth_bytes"], size, 0.06), (site, size)
 
 
-def test_tracemalloc_in_the_target(tmp_path):
+def test_tracemalloc_in_the_target(tmp_path, engine):
     """Its hooks are chained to, and keep working."""
     interpreter = some_interpreter()
     env = dict(os.environ, PYTHONTRACEMALLOC="5", PYTHONDONTWRITEBYTECODE="1")
     log = tmp_path / "log"
     with Target(interpreter.path, SOURCES / LEAK, log, env=env) as target:
         with Clean(target.pid):
-            answer = run_json("trace", target.pid, "-d", "4s")
+            answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "4s")
         blocks, _ = LeakLog(log).between(*window(answer))
         site = site_at(answer, str(SOURCES / LEAK), leak_line(LEAK))
         assert site and site["live_blocks"] >= blocks * 0.98, (answer["sites"], blocks)
@@ -141,7 +160,7 @@ def headers(interpreter):
 
 
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_extension(interpreter, tmp_path):
+def test_extension(interpreter, tmp_path, engine):
     """A leak in C called from Python: native frames, then the Python frames
     that called them."""
     include = headers(interpreter)
@@ -153,7 +172,7 @@ def test_extension(interpreter, tmp_path):
                     str(tmp_path / "_leakext.so"), str(SOURCES / "_leakext.c")], check=True)
     with interpreter.start("ext_leak.py", tmp_path, str(tmp_path), log="log") as target:
         with Clean(target.pid):
-            answer = run_json("trace", target.pid, "-d", "3s")
+            answer = run_json("trace", *ENGINES[engine], target.pid, "-d", "3s")
         least, most = LeakLog(target.log).bounds(*window(answer))
         site = answer["sites"][0]
         assert least[0] > 100
