@@ -11,6 +11,7 @@
 #include "heaptap/session/trace.h"
 
 #define DEFAULT_DURATION_S 30.0
+#define EXIT_LEFT_BEHIND 3
 
 struct values {
 	double duration_s;
@@ -194,6 +195,10 @@ static struct tap_error *record(const struct tap_invocation *invocation,
 		err = tap_output_commit(output);
 		if (values->fail_on_leak && report.verdict.state == TAP_VERDICT_LEAK)
 			*exit_ret = 1;
+		if (report.left_behind) {
+			tap_log_warn("%s", report.left_behind);
+			*exit_ret = EXIT_LEFT_BEHIND;
+		}
 	}
 	tap_trace_report_deinit(&report);
 	return err;

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <sched.h>
 #include <string.h>
 #include "heaptap/base/clock.h"
 #include "session/recorder.h"
@@ -133,27 +132,4 @@ bool brake_is_due(struct recorder *rec, const struct tap_tracee *tracee)
 	keep_held(rec);
 	open_window(rec, tracee, over ? window->over + 1 : 0);
 	return window->over >= WINDOWS;
-}
-
-void brake_follow_core(struct recorder *rec, pid_t busiest)
-{
-	static __thread cpu_set_t all;
-	static __thread bool known;
-	cpu_set_t one;
-	int core;
-
-	if (!known) {
-		sched_getaffinity(0, sizeof(all), &all);
-		known = true;
-	}
-	if (!busiest || !tap_task_try_cpu(rec->pid, busiest, &core) || !CPU_ISSET(core, &all)) {
-		if (rec->pinned)
-			sched_setaffinity(0, sizeof(all), &all);
-		rec->pinned = 0;
-		return;
-	}
-	CPU_ZERO(&one);
-	CPU_SET(core, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-	rec->pinned = busiest;
 }

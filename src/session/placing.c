@@ -145,7 +145,9 @@ static struct tap_error *find_entries(struct recorder *rec)
 static struct tap_error *place(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
-	struct tap_error *err = seccomp_judge(s);
+	struct tap_error *err = tap_probe_can_run() ?
+		seccomp_judge(s) :
+		tap_error_new(TAP_ERR_UNSUPPORTED, "the processor has no rdtscp");
 	uint64_t near = 0;
 
 	if (!err)

@@ -59,6 +59,7 @@ void recorder_deinit(struct recorder *rec)
 	tap_vector_free(&rec->mappings);
 	tap_vector_free(&rec->points);
 	free(rec->ended_why);
+	free(rec->left_behind);
 	tap_error_free(rec->error);
 }
 
@@ -186,9 +187,12 @@ static void follow_busiest(struct recorder *rec, struct tap_tracee *tracee)
 {
 	struct thread *thread = recorder_thread(rec, tracee);
 	bool busy = (double)thread->hits >= BUSY_SHARE * FOLLOW_EVERY_HITS;
+	int core = -1;
 
 	rec->busiest = busy ? tracee->tid : 0;
-	brake_follow_core(rec, rec->busiest);
+	if (busy && !tap_task_try_cpu(rec->pid, tracee->tid, &core))
+		core = -1;
+	core_follow(core);
 	thread->hits = 0;
 }
 

@@ -124,8 +124,8 @@ struct recorder {
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */
-	pid_t pinned; /* the thread whose core is shared, 0 for none */
 	char *ended_why;
+	char *left_behind;
 
 	pthread_t tracer;
 	/* From the main thread. */
@@ -232,8 +232,10 @@ void brake_begin(struct recorder *rec);
 /* At a hit. */
 bool brake_is_due(struct recorder *rec, const struct tap_tracee *tracee);
 void brake_end(struct recorder *rec);
-/* Shares the core of the one thread that is busy: a stop costs a fifth. */
-void brake_follow_core(struct recorder *rec, pid_t busiest);
+/* core.c: the calling thread runs on this CPU alone from now on, a negative one:
+ * on any that it may. False where it may not run there, or on any. A stop by a
+ * tracer on the same core costs a fifth, an answered sample a tenth. */
+bool core_follow(int core);
 
 /* sites.c: the ledger as the report's totals and sites, ranked. memory_bytes:
  * RSS + swap at each tick. */

@@ -211,6 +211,7 @@ struct tap_error *sampler_arm(struct sampler *s)
 	struct tap_error *err;
 
 	s->shared = tap_probes_shared(s->probes);
+	atomic_store(&s->shared->core, TAP_PROBE_ANY_CORE);
 	s->generation = 1;
 	s->multiplier = GOLDEN;
 	s->random = tap_clock_wall_ns() | 1;
@@ -244,7 +245,10 @@ struct tap_error *sampler_run(struct recorder *rec)
 	if (s->probes)
 		remove = placing_remove(s);
 	if (remove && remove->code != TAP_ERR_GONE)
-		tap_log_warn("%s", remove->message);
+		rec->left_behind = tap_format(
+			"%s; heaptap's code stays in process %d and passes its calls on: heaptap "
+			"clean %d takes it out later",
+			remove->message, rec->pid, rec->pid);
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
 	tap_vector_free(&s->filtered.threads);

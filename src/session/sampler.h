@@ -47,6 +47,10 @@ struct sampler {
 		uint64_t since_ns, ticks, waited_ticks;
 		double samples, bytes;
 	} window;
+	struct { /* the last samples: how many came from one CPU */
+		unsigned count, same;
+		uint64_t core;
+	} cores;
 	double recent_share;  /* of the time that samples take */
 	uint64_t began_ns, began_ticks;
 	double pass_ticks;    /* what a pass costs */

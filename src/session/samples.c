@@ -7,6 +7,9 @@
 #include "session/sampler.h"
 
 #define SAME_BLOCK_WEIGHT 1.01
+/* Samples; of which so many from one CPU. */
+#define FOLLOW_EVERY 32
+#define FOLLOW_LEAST 29
 
 /* How many blocks one of this size stands for. */
 static double weight_of(double interval_bytes, uint64_t size)
@@ -116,6 +119,21 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 	record_block(s, &pending, &thread, addr, interval_bytes);
 }
 
+/* Nearly all samples come from one CPU: there they are answered, too. */
+static void follow(struct sampler *s, uint64_t core)
+{
+	s->cores.same += core == s->cores.core;
+	if (++s->cores.count < FOLLOW_EVERY)
+		return;
+	if (s->cores.same < FOLLOW_LEAST || !core_follow((int)s->cores.core)) {
+		core_follow(-1);
+		s->cores.core = TAP_PROBE_ANY_CORE;
+	}
+	atomic_store(&s->shared->core, s->cores.core);
+	s->cores.core = core;
+	s->cores.count = s->cores.same = 0;
+}
+
 void samples_answer(struct sampler *s, struct tap_probe_record *record)
 {
 	uint64_t posted = atomic_load(&record->word);
@@ -133,4 +151,5 @@ void samples_answer(struct sampler *s, struct tap_probe_record *record)
 	if (atomic_compare_exchange_strong(
 		    &record->word, &posted, tap_probe_word_to(posted, TAP_PROBE_ANSWERED)))
 		syscall(SYS_futex, &record->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	follow(s, copy.core);
 }

@@ -316,6 +316,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 		report->overhead_samples = fmin(1, held_s / report->duration_s);
 	report->ended_by = ended_by < 0 ? TAP_ENDED_EXIT : (enum tap_ended_by)ended_by;
 	report->ended_why = tap_strings_add(report->strings, rec->ended_why);
+	report->left_behind = tap_strings_add(report->strings, rec->left_behind);
 	report->child_exit_code =
 		clockwork->options->argv ? atomic_load(&rec->child_exit_code) : -1;
 	for (size_t i = 0; i < rec->points.count; i++) {

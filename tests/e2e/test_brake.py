@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from heaptap import EXIT_DONE, check_clean, interpreters, run, some_interpreter
+from heaptap import (EXIT_DONE, check_clean, interpreters, no_probes, run, run_json,
+                     some_interpreter)
 
 
 def speeds(target, count, after):
@@ -21,7 +22,7 @@ def speeds(target, count, after):
 
 def braked(target):
     """One trace that the brake ends; how long heaptap was in the target."""
-    result = run("trace", target.pid, "-d", "30s", "--json")
+    result = run("trace", "--engine", "breakpoint", target.pid, "-d", "30s", "--json")
     assert result.code == EXIT_DONE, result
     assert result.json["ended_by"] == "brake", result
     assert result.json["verdict"]["state"] != "leak", result.json["verdict"]
@@ -46,14 +47,23 @@ def test_json_loop(interpreter, tmp_path):
 
 def test_text_says_why(tmp_path):
     with some_interpreter().start("json_loop.py", tmp_path) as target:
-        result = run("trace", target.pid, "-d", "30s")
+        result = run("trace", "--engine", "breakpoint", target.pid, "-d", "30s")
         assert result.code == EXIT_DONE, result
         assert "stops" in (result.out + result.err).lower(), result
 
 
 def test_exact_overrides(tmp_path):
     with some_interpreter().start("json_loop.py", tmp_path) as target:
-        result = run("trace", target.pid, "-d", "3s", "--exact", "--json")
+        result = run("trace", "--engine", "breakpoint", target.pid, "-d", "3s", "--exact", "--json")
         assert result.code == EXIT_DONE, result
         assert result.json["ended_by"] == "duration", result
+        check_clean(target.pid)
+
+
+@no_probes
+def test_probes_need_no_brake(tmp_path):
+    with some_interpreter().start("json_loop.py", tmp_path) as target:
+        answer = run_json("trace", target.pid, "-d", "4s")
+        assert answer["ended_by"] == "duration" and answer["engine"] == "probe", answer
+        assert answer["totals"]["allocated_blocks"] > 100000, answer["totals"]
         check_clean(target.pid)

@@ -55,7 +55,7 @@ def alone(name):
 
 def ours(pid):
     """Mappings of heaptap's in a process."""
-    return [row for row in mappings(pid) if "heaptap" in row[4]]
+    return [row for row in mappings(pid) if "heaptap-probes" in row[4]]
 
 
 def check_untouched(pid):

@@ -29,7 +29,7 @@ def filtered(*args):
 
 def check_untouched(pid):
     check_clean(pid)
-    assert [row for row in mappings(pid) if "heaptap" in row[4]] == []
+    assert [row for row in mappings(pid) if "heaptap-probes" in row[4]] == []
 
 
 def check_right(target):

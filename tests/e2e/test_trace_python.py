@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean, has_tool,
-                     interpreters, leak_line, no_probes, run_json, some_interpreter, window)
+from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean,
+                     has_tool, interpreters, leak_line, no_probes, run_json, some_interpreter, window)
 
 LEAK = "cache_leak.py"
 
@@ -24,7 +24,8 @@ def two_traces(interpreter, folder, seconds, engine):
         targets = {"leak": leaking, "deque": healthy}
         # one after the other: two cores are enough for one
         for name, target in targets.items():
-            with Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds, "--json") as process:
+            with Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds,
+                         "--json") as process:
                 result = process.finish(seconds + 30)
             assert result.code == EXIT_DONE, (name, result)
             assert result.json["ended_by"] == "duration", result

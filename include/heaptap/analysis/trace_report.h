@@ -82,6 +82,8 @@ struct tap_trace_report {
 	struct tap_verdict verdict;
 	enum tap_ended_by ended_by;
 	const char *ended_why;  /* a sentence where it ended early, else NULL */
+	const char *left_behind; /* a sentence where something of heaptap's is in the process
+	                          * still, else NULL */
 	struct tap_entry_point_list entry_points;
 	int child_exit_code;    /* of `trace -- CMD`: 0 to 255, 128 + n for a signal; -1: none */
 	struct tap_trace_point_list timeline;

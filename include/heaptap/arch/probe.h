@@ -43,6 +43,8 @@
 /* A thread is in the slow path with this slot. */
 #define TAP_PROBE_CLAIMED (INT64_C(1) << 61)
 
+#define TAP_PROBE_ANY_CORE UINT64_MAX
+
 /* A thread waits for its answer so long, in slices, and looks between them
  * whether it is still armed. */
 #define TAP_PROBE_WAIT_NS INT64_C(100000000)
@@ -105,7 +107,7 @@ struct tap_probe_record {
 	uint64_t result;
 	int64_t gap;      /* that the sample was drawn with */
 	int64_t next_gap; /* heaptap's answer */
-	uint64_t unused[1];
+	uint64_t core;    /* the CPU it was filled on */
 };
 
 /* A sampled block. Made by heaptap, which alone writes addr; a free() in the
@@ -130,7 +132,11 @@ struct tap_probe_shared {
 	_Atomic uint64_t late;     /* no answer in time */
 	_Atomic uint64_t crowded;  /* another thread's key in the slot */
 	_Atomic uint64_t waited_ticks; /* of the time stamp counter, in all waits */
-	uint64_t unused[9];
+	/* The CPU that heaptap answers on, TAP_PROBE_ANY_CORE where it may be any. A
+	 * thread on the same one lets go of it at once; else it looks for the answer
+	 * for some microseconds first. */
+	_Atomic uint64_t core;
+	uint64_t unused[8];
 	struct tap_probe_record records[TAP_PROBE_RECORDS];
 	struct tap_probe_cell cells[TAP_PROBE_CELLS];
 	/* For each hash of an address: how many watched blocks have it, 255 and
@@ -200,6 +206,9 @@ const uint8_t *tap_probe_common(size_t *size_ret);
 struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t region,
 	uint64_t at, uint64_t original, uint8_t *code, size_t capacity, size_t *size_ret,
 	uint64_t *entry_ret);
+
+/* Has this processor what the probe's code takes for granted (rdtscp)? */
+bool tap_probe_can_run(void);
 
 /* What one pass through a probe costs that is not sampled, in ticks of the time
  * stamp counter: measured on a copy of our own. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <cpuid.h>
 #include <string.h>
 #include "heaptap/arch/probe.h"
 
@@ -29,6 +30,17 @@ struct emitter {
 	uint64_t desc;
 	uint64_t original;
 };
+
+/* AMD64 Architecture Programmer's Manual 3, E.4.2: CPUID function 8000_0001h. */
+#define CPUID_EXTENDED 0x80000001
+#define EDX_RDTSCP (1u << 27)
+
+bool tap_probe_can_run(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(CPUID_EXTENDED, &a, &b, &c, &d) && (d & EDX_RDTSCP);
+}
 
 const uint8_t *tap_probe_common(size_t *size_ret)
 {

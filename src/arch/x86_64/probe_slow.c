@@ -77,6 +77,16 @@ INLINE uint64_t ticks(void)
 
 /* Negative where there is no time to be had: a filter of system calls may have
  * been set since the probe was placed. */
+/* Linux keeps the CPU's number in the auxiliary word, below the node's
+ * (arch/x86/include/asm/segment.h, VDSO_CPUNODE_BITS). */
+INLINE uint64_t core(void)
+{
+	uint32_t low, high, word;
+
+	__asm__ volatile("rdtscp" : "=a"(low), "=d"(high), "=c"(word));
+	return word & 0xfff;
+}
+
 INLINE int64_t now_ns(void)
 {
 	int64_t now[2] = {0, 0};
@@ -233,6 +243,7 @@ INLINE void fill(struct tap_probe_record *record, const struct frame *frame)
 	record->arguments[3] = frame->rcx;
 	record->result = frame->result;
 	record->gap = frame->gap;
+	record->core = core();
 	regs->rbx = frame->rbx;
 	regs->rbp = frame->rbp;
 	regs->r12 = frame->r12;
@@ -259,7 +270,7 @@ INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record
 	uint32_t low = (uint32_t)posted;
 	int64_t deadline;
 
-	for (int i = 0; i < SPINS; i++) {
+	for (int i = 0; i < SPINS && record->core != atomic_load(&frame->desc->shared->core); i++) {
 		if (atomic_load(&record->word) != posted)
 			return;
 		__builtin_ia32_pause();
