@@ -275,7 +275,8 @@ static struct tap_error *take_back(struct sampler *s)
 static bool is_for_breakpoints(const struct recorder *rec, const struct tap_error *err)
 {
 	return err && rec->options->engine == TAP_ENGINE_AUTO &&
-		(err->code == TAP_ERR_UNSUPPORTED || err->code == TAP_ERR_TIMEOUT);
+		(err->code == TAP_ERR_UNSUPPORTED || err->code == TAP_ERR_TIMEOUT ||
+			err->code == TAP_ERR_NOMEM);
 }
 
 static void *run_place(void *context)
