@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
@@ -9,7 +8,6 @@
 #include "session/sampler.h"
 
 #define CODE_BYTES 64
-#define HURRY_NICE (-15)
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
@@ -52,6 +50,27 @@ static uint64_t end_of(struct recorder *rec, uint64_t addr)
 	return tap_symbols_try_extent(rec->symbols, addr, &start, &end) ? end : addr;
 }
 
+/* Does it end in a jump to an entry point of this kind? */
+static bool passes_on_to(
+	struct recorder *rec, const struct tap_entry *entry, enum tap_entry_kind kind)
+{
+	for (size_t i = 0; i < rec->entries.count; i++) {
+		const struct tap_entry *to = &rec->entries.items[i];
+
+		if (to->kind == kind && to->addr &&
+			passing_jumps(rec, entry->addr, end_of(rec, entry->addr), to->addr))
+			return true;
+	}
+	return false;
+}
+
+static void note_allocator(struct sampler *s, const struct tap_entry *entry)
+{
+	if (entry->kind != TAP_ENTRY_FREE && entry->kind != TAP_ENTRY_MUNMAP)
+		*tap_vector_add(&s->allocators) =
+			(struct code_range){entry->addr, end_of(s->rec, entry->addr)};
+}
+
 static void add_entry(struct sampler *s, const struct tap_entry *entry)
 {
 	struct recorder *rec = s->rec;
@@ -65,16 +84,25 @@ static void add_entry(struct sampler *s, const struct tap_entry *entry)
 		rec->points.items[point].reason = entry->problem;
 		return;
 	}
+	if (entry->kind == TAP_ENTRY_REALLOCARRAY &&
+		passes_on_to(rec, entry, TAP_ENTRY_REALLOC)) {
+		rec->points.items[point].reason = "its calls are counted at realloc";
+		return;
+	}
 	spec.kind = kinds[entry->kind].kind;
+	spec.passes_null = entry->kind == TAP_ENTRY_REALLOC &&
+		passes_on_to(rec, entry, TAP_ENTRY_MALLOC);
 	make_hook(rec, entry->kind, point);
 	err = tap_module_file_bytes(entry->module, entry->addr, expected, sizeof(expected));
 	if (!err)
 		err = tap_probes_add_function(s->probes, entry->addr, end_of(rec, entry->addr),
 			expected, sizeof(expected), &spec);
-	if (err)
+	if (err) {
 		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
-	else
-		rec->points.items[point].how = TAP_ENTRY_JUMP;
+		return;
+	}
+	rec->points.items[point].how = TAP_ENTRY_JUMP;
+	note_allocator(s, entry);
 }
 
 static void add_table(struct sampler *s, const struct tap_python_table *table, const char *domain)
@@ -97,7 +125,10 @@ static void add_table(struct sampler *s, const struct tap_python_table *table, c
 		uint64_t pointer = table->addr + 8 + 8 * i;
 		size_t point = arming_find_point(rec, module ? module : "", name, pointer);
 		struct tap_probe_spec spec = {
-			functions[i].kind, (uint32_t)rec->hooks.count, POOL_LIMIT_BYTES};
+			.kind = functions[i].kind,
+			.entry = (uint32_t)rec->hooks.count,
+			.limit_bytes = POOL_LIMIT_BYTES,
+		};
 		struct hook *hook = make_hook(rec, functions[i].entry, point);
 		_cleanup_error_ struct tap_error *err = NULL;
 
@@ -195,20 +226,13 @@ static struct tap_error *on_own_thread(struct sampler *s, void *(*run)(void *))
 	return err;
 }
 
-/* While we hold threads of the target we do not stand in line behind them. Only
- * this thread's; without the right to, nothing. */
-static void hurry(void)
-{
-	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
-}
-
 static void *run_place(void *context)
 {
 	struct sampler *s = context;
 	struct tap_error *err, *release = NULL;
 
 	tap_log_defer();
-	hurry();
+	sampler_hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = place(s);
@@ -227,7 +251,7 @@ static void *run_remove(void *context)
 	struct tap_error *err, *release = NULL;
 
 	tap_log_defer();
-	hurry();
+	sampler_hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = tap_probes_remove(s->probes, s->rec->target);

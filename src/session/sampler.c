@@ -2,6 +2,7 @@
 #include <linux/futex.h>
 #include <math.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "session/sampler.h"
 
 #define SLEEP_NS 5000000
+#define HURRY_NICE (-15)
 /* An answer that came too late cost the target 100 ms: it is left alone for
  * twenty times that, and for good after the third time. */
 #define STAY_OUT_NS UINT64_C(2000000000)
@@ -32,9 +34,13 @@ static bool answer_all(struct sampler *s)
 		if (!tap_probe_word_is(
 			    atomic_load(&record->word), s->generation, TAP_PROBE_POSTED))
 			continue;
+		if (!any)
+			control_begin_work(s);
 		samples_answer(s, record);
 		any = true;
 	}
+	if (any)
+		control_end_work(s);
 	return any;
 }
 
@@ -133,6 +139,7 @@ static void record(struct sampler *s)
 
 		if (!answer_all(s))
 			sleep_on_bell(s, bell);
+		crowding_part(s);
 		control_adjust(s);
 		reclaim_lost(s);
 		if (atomic_load(&rec->tick) != tick) {
@@ -157,6 +164,7 @@ static void finish(struct sampler *s)
 	for (size_t i = 0; i < s->call_count; i++)
 		rec->points.items[i].calls += (uint64_t)llround(s->calls[i]);
 	rec->lost_calls += atomic_load(&s->shared->lost);
+	crowding_tell(s);
 }
 
 static struct tap_error *begin(struct sampler *s)
@@ -189,12 +197,18 @@ static struct tap_error *begin(struct sampler *s)
 	return NULL;
 }
 
+void sampler_hurry(void)
+{
+	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
+}
+
 struct tap_error *sampler_run(struct recorder *rec)
 {
 	struct sampler *s = tap_alloc(sizeof(*s));
 	struct tap_error *err, *remove = NULL;
 
 	s->rec = rec;
+	sampler_hurry();
 	cells_init(s);
 	err = begin(s);
 	if (!err) {
@@ -207,6 +221,8 @@ struct tap_error *sampler_run(struct recorder *rec)
 		tap_log_warn("%s", remove->message);
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
+	crowding_deinit(s);
+	tap_vector_free(&s->allocators);
 	cells_deinit(s);
 	free(s->calls);
 	free(s);

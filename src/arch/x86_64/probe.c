@@ -80,9 +80,9 @@ static void emit_go_on(struct emitter *e);
 static size_t emit_branch(struct emitter *e, uint8_t opcode);
 static void land(struct emitter *e, size_t branch);
 
+#define JNE 0x75
 #define JBE 0x76
 #define JS 0x78
-#define JNE 0x75
 
 /* Who asks for more than the limit goes on uncounted; `pop` gives a register
  * back first, 0 for none. */
@@ -178,6 +178,17 @@ static void emit_free(struct emitter *e, enum reg block)
 	emit_slow(e, tap_probe_slow_free);
 }
 
+/* A realloc without a block that is a malloc's call in the end. */
+static void emit_null(struct emitter *e, enum reg block)
+{
+	size_t some;
+
+	PUT(e, 0x48, 0x85, (uint8_t)(0xc0 | (unsigned)block << 3 | block)); /* test %block,%block */
+	some = emit_branch(e, JNE);
+	emit_go_on(e);
+	land(e, some);
+}
+
 static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
@@ -186,7 +197,11 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
-		emit_filter(e, kind == TAP_PROBE_RESIZE12 ? RSI : RDI);
+		enum reg block = kind == TAP_PROBE_RESIZE12 ? RSI : RDI;
+
+		if (spec->passes_null)
+			emit_null(e, block);
+		emit_filter(e, block);
 		marked = emit_branch(e, JNE);
 	}
 	switch (kind) {
