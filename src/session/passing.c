@@ -2,9 +2,9 @@
 /*
  * A call counts once, at the function that the program has called. What an
  * allocator calls of itself is told by its return address (samples.c); what it
- * jumps to is not. glibc's realloc() without a block is a jump to malloc(), and
- * its reallocarray() one to realloc() through the linkage table (malloc/malloc.c,
- * reallocarray.c).
+ * jumps to is not. glibc's realloc() without a block is a jump to malloc(), its
+ * memalign() of small alignments one that leads there, and its reallocarray() one
+ * to realloc() through the linkage table (malloc/malloc.c, reallocarray.c).
  */
 #include <string.h>
 #include "heaptap/arch/insn.h"
@@ -16,6 +16,8 @@
 /* An entry of a linkage table: endbr64 perhaps, bnd perhaps, jmp *slot(%rip). */
 #define LINKAGE_BYTES 11
 #define BND 0xf2
+/* Jumps in a row: memalign, _mid_memalign, malloc. */
+#define JUMPS_MAX 2
 
 static bool is_linkage_to(struct recorder *rec, uint64_t at, uint64_t to)
 {
@@ -39,7 +41,7 @@ static bool is_linkage_to(struct recorder *rec, uint64_t at, uint64_t to)
 		target == to;
 }
 
-bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to)
+static bool leads(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to, int jumps)
 {
 	size_t size = end - from < CODE_MAX_BYTES ? end - from : CODE_MAX_BYTES, at = 0;
 	_cleanup_free_ uint8_t *code = tap_alloc(size + 1);
@@ -48,17 +50,26 @@ bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t t
 	while (at < size) {
 		struct tap_insn insn;
 		bool is_call = false;
-		uint64_t target;
+		uint64_t target, start, stop;
 
 		if (!tap_insn_try_decode(code + at, size - at, from + at, &insn)) {
 			at++;
 			continue;
 		}
-		if (tap_insn_try_branch(&insn, &target, &is_call) && !is_call &&
-			(target < from || target >= end) &&
-			(target == to || is_linkage_to(rec, target, to)))
-			return true;
 		at += insn.size_bytes;
+		if (!tap_insn_try_branch(&insn, &target, &is_call) || is_call ||
+			(target >= from && target < end))
+			continue;
+		if (target == to || is_linkage_to(rec, target, to))
+			return true;
+		if (jumps > 1 && tap_symbols_try_extent(rec->symbols, target, &start, &stop) &&
+			leads(rec, target, stop, to, jumps - 1))
+			return true;
 	}
 	return false;
+}
+
+bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to)
+{
+	return leads(rec, from, end, to, JUMPS_MAX);
 }

@@ -11,6 +11,9 @@
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
+/* glibc's MALLOC_ALIGNMENT (sysdeps/generic/malloc-alignment.h): memalign() of no
+ * more is malloc(). */
+#define GLIBC_ALIGNMENT 16
 
 static const struct {
 	bool probed;
@@ -92,6 +95,9 @@ static void add_entry(struct sampler *s, const struct tap_entry *entry)
 	spec.kind = kinds[entry->kind].kind;
 	spec.passes_null = entry->kind == TAP_ENTRY_REALLOC &&
 		passes_on_to(rec, entry, TAP_ENTRY_MALLOC);
+	if ((entry->kind == TAP_ENTRY_MEMALIGN || entry->kind == TAP_ENTRY_ALIGNED_ALLOC) &&
+		rec->glibc && passes_on_to(rec, entry, TAP_ENTRY_MALLOC))
+		spec.passes_alignment = GLIBC_ALIGNMENT;
 	make_hook(rec, entry->kind, point);
 	err = tap_module_file_bytes(entry->module, entry->addr, expected, sizeof(expected));
 	if (!err)

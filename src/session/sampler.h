@@ -139,8 +139,8 @@ void seeding_watch_old_blocks(struct sampler *s);
 void reclaim_lost(struct sampler *s);
 
 /* passing.c: does the function at `from`, up to `end`, end in a jump to the one
- * at `to`, also by a linkage table of its module? The program is the caller of
- * both then: their stacks look the same. */
+ * at `to`, also by a linkage table of its module or by another function? The
+ * program is the caller of both then: their stacks look the same. */
 bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to);
 
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */

@@ -3,7 +3,7 @@
  * shares LOG [--equal] [--round BYTES] [--churn N]
  *
  * Twenty sites that leak, each its share of so many bytes a millisecond, in
- * blocks of its own size and by one of six ways to ask for memory; and a site
+ * blocks of its own size and by one of seven ways to ask for memory; and a site
  * that frees what it gets, N times a millisecond. After each round a line of the
  * log: "<CLOCK_REALTIME seconds> <blocks asked for> <bytes asked for> <bytes
  * churned> <live bytes of site 0> <of site 1> ...", all of them so far.
@@ -45,7 +45,9 @@ static NOINLINE void *ask_realloc(void *block, size_t size)
 					  realloc(nothing, size);                       \
 			break;                                                          \
 		case 3:                                                                 \
-			if (posix_memalign(&block, 16, size))                           \
+			if ((n) % 2)                                                    \
+				block = aligned_alloc((n) == 13 ? 64 : 16, size);       \
+			else if (posix_memalign(&block, 16, size))                      \
 				abort();                                                \
 			break;                                                          \
 		default:                                                                \

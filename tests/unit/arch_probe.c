@@ -105,18 +105,25 @@ static void begin(struct world *world, bool answering)
 }
 
 /* The code becomes executable when all instances are there. */
-static void *place_limited(struct world *world, enum tap_probe_kind kind, uint32_t entry,
-	void *original, uint32_t limit_bytes)
+static void *place_spec(
+	struct world *world, const struct tap_probe_spec *spec, void *original)
 {
-	struct tap_probe_spec spec = {.kind = kind, .entry = entry, .limit_bytes = limit_bytes};
 	uint64_t entry_addr;
 	size_t size;
 
-	assert_ok(tap_probe_instance(&spec, (uint64_t)world->region, world->next_at,
+	assert_ok(tap_probe_instance(spec, (uint64_t)world->region, world->next_at,
 		(uint64_t)original, (uint8_t *)world->next_at, TAP_PROBE_INSTANCE_MAX, &size,
 		&entry_addr));
 	world->next_at += TAP_PROBE_INSTANCE_MAX;
 	return (void *)entry_addr;
+}
+
+static void *place_limited(struct world *world, enum tap_probe_kind kind, uint32_t entry,
+	void *original, uint32_t limit_bytes)
+{
+	struct tap_probe_spec spec = {.kind = kind, .entry = entry, .limit_bytes = limit_bytes};
+
+	return place_spec(world, &spec, original);
 }
 
 static void *place(struct world *world, enum tap_probe_kind kind, uint32_t entry, void *original)
@@ -262,27 +269,29 @@ static void a_gap_of_its_own(void **state)
 	end(&world);
 }
 
-static void a_realloc_of_nothing_may_be_passed_on(void **state)
+static void what_is_passed_on_goes_by(void **state)
 {
-	struct tap_probe_spec spec = {
+	struct tap_probe_spec resize = {
 		.kind = TAP_PROBE_RESIZE01, .entry = 1, .passes_null = true};
-	uint64_t (*probed)(uint64_t, uint64_t, uint64_t);
+	struct tap_probe_spec align = {
+		.kind = TAP_PROBE_SIZE1, .entry = 2, .passes_alignment = 16};
+	uint64_t (*resized)(uint64_t, uint64_t, uint64_t);
+	uint64_t (*aligned)(uint64_t, uint64_t, uint64_t);
 	struct world world;
-	uint64_t entry_addr;
-	size_t size;
 
 	(void)state;
 	begin(&world, true);
-	assert_ok(tap_probe_instance(&spec, (uint64_t)world.region, world.next_at,
-		(uint64_t)original3, (uint8_t *)world.next_at, TAP_PROBE_INSTANCE_MAX, &size,
-		&entry_addr));
-	probed = (void *)entry_addr;
+	resized = place_spec(&world, &resize, original3);
+	aligned = place_spec(&world, &align, original3);
 	arm(&world);
 	own_slot(&world)->left = 1000;
-	assert_int_equal(probed(0, 100, 0), 0x1000 + 100);
+	assert_int_equal(resized(0, 100, 0), 0x1000 + 100);
+	assert_int_equal(aligned(16, 100, 0), 0x1000 + 116);
 	assert_int_equal(own_slot(&world)->left, 1000);
-	assert_int_equal(probed(0x10, 100, 0), 0x1000 + 0x10 + 100);
+	assert_int_equal(resized(0x10, 100, 0), 0x1000 + 0x10 + 100);
 	assert_int_equal(own_slot(&world)->left, 1000 - 101);
+	assert_int_equal(aligned(17, 100, 0), 0x1000 + 117);
+	assert_int_equal(own_slot(&world)->left, 1000 - 202);
 	end(&world);
 }
 
@@ -587,7 +596,7 @@ int main(void)
 		cmocka_unit_test(counts_bytes_and_asks_only_when_they_are_used_up),
 		cmocka_unit_test(what_finds_no_record_is_carried_on),
 		cmocka_unit_test(a_gap_of_its_own),
-		cmocka_unit_test(a_realloc_of_nothing_may_be_passed_on),
+		cmocka_unit_test(what_is_passed_on_goes_by),
 		cmocka_unit_test(every_kind_finds_its_size),
 		cmocka_unit_test(what_is_over_the_limit_goes_by),
 		cmocka_unit_test(a_free_marks_its_cell),

@@ -171,6 +171,7 @@ struct tap_probe_spec {
 	uint32_t limit_bytes; /* larger requests go by uncounted: whoever they are passed on to
 	                       * counts them; 0: no limit */
 	bool passes_null; /* of a realloc: so do those without a block */
+	uint8_t passes_alignment; /* of f(alignment, size): so do those of no more; 0: none */
 };
 
 /* Parts of the region, from its start. */

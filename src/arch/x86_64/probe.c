@@ -82,6 +82,7 @@ static void land(struct emitter *e, size_t branch);
 
 #define JNE 0x75
 #define JBE 0x76
+#define JA 0x77
 #define JS 0x78
 
 /* Who asks for more than the limit goes on uncounted; `pop` gives a register
@@ -189,6 +190,16 @@ static void emit_null(struct emitter *e, enum reg block)
 	land(e, some);
 }
 
+static void emit_alignment(struct emitter *e, uint8_t alignment)
+{
+	size_t more;
+
+	PUT(e, 0x48, 0x83, 0xf8 | RDI, alignment); /* cmp $alignment,%rdi */
+	more = emit_branch(e, JA);
+	emit_go_on(e);
+	land(e, more);
+}
+
 static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
@@ -204,6 +215,8 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 		emit_filter(e, block);
 		marked = emit_branch(e, JNE);
 	}
+	if (spec->passes_alignment && kind == TAP_PROBE_SIZE1)
+		emit_alignment(e, spec->passes_alignment);
 	switch (kind) {
 	case TAP_PROBE_SIZE0:
 		emit_count(e, RDI, limit);
