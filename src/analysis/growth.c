@@ -9,7 +9,9 @@ static int by_class(const void *a, const void *b)
 {
 	const struct tap_growth_cell *x = a, *y = b;
 
-	return (x->size_class > y->size_class) - (x->size_class < y->size_class);
+	if (x->size_class != y->size_class)
+		return x->size_class > y->size_class ? 1 : -1;
+	return (x->site > y->site) - (x->site < y->site);
 }
 
 static double room(const struct tap_growth_cell *cell, double replaced)
@@ -52,23 +54,31 @@ static double share_out(const struct tap_growth_cell *cells, double *replaced, s
 	return blocks;
 }
 
-static void net_class(const struct tap_growth_cell *cells, size_t count, double unseen_blocks,
-	double *replaced_bytes)
+static void net_class(const struct tap_growth_cell *cells, size_t count,
+	const struct tap_ledger_class *class, double *replaced_bytes, double *variance)
 {
 	double *replaced = tap_alloc(count * sizeof(*replaced));
 	double left;
 
-	left = share_out(cells, replaced, count, unseen_blocks, own_weight);
+	left = share_out(cells, replaced, count, class->unseen_blocks, own_weight);
 	share_out(cells, replaced, count, left, room);
-	for (size_t i = 0; i < count; i++)
-		if (cells[i].live_blocks > 0)
-			replaced_bytes[cells[i].site] +=
-				replaced[i] * cells[i].live_bytes / cells[i].live_blocks;
+	for (size_t i = 0, end; i < count; i = end) {
+		double bytes = 0;
+
+		for (end = i; end < count && cells[end].site == cells[i].site; end++)
+			if (cells[end].live_blocks > 0)
+				bytes += replaced[end] * cells[end].live_bytes /
+					cells[end].live_blocks;
+		replaced_bytes[cells[i].site] += bytes;
+		/* Its part of one estimate errs as that does. */
+		variance[cells[i].site] += class->unseen_variance *
+			(bytes / class->unseen_blocks) * (bytes / class->unseen_blocks);
+	}
 	free(replaced);
 }
 
 void tap_growth_net(struct tap_growth_cell *cells, size_t count,
-	const struct tap_ledger_class_list *classes, double *replaced_bytes)
+	const struct tap_ledger_class_list *classes, double *replaced_bytes, double *variance)
 {
 	qsort(cells, count, sizeof(*cells), by_class);
 	for (size_t c = 0; c < classes->count; c++) {
@@ -91,6 +101,6 @@ void tap_growth_net(struct tap_growth_cell *cells, size_t count,
 		for (end = first; end < count && cells[end].size_class == class->size_class; end++)
 			;
 		if (end > first)
-			net_class(cells + first, end - first, class->unseen_blocks, replaced_bytes);
+			net_class(cells + first, end - first, class, replaced_bytes, variance);
 	}
 }

@@ -248,7 +248,7 @@ static void free_old(
 
 		class->unseen_blocks += count;
 		class->unseen_bytes += bytes * count;
-		class->variance += bytes * bytes * count * (count - 1);
+		class->unseen_variance += count * (count - 1);
 	}
 	ledger->totals.unseen_freed_blocks += count;
 	ledger->totals.unseen_freed_bytes += bytes * count;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
@@ -9,13 +8,15 @@
 #include "session/probed.h"
 #include "session/sampler.h"
 
-#define HURRY_NICE (-15)
 #define JOIN_NS 5000000
 #define NOT_ENDED (-2)
 #define NS_PER_S 1000000000
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
+/* glibc's MALLOC_ALIGNMENT (sysdeps/generic/malloc-alignment.h): memalign() of no
+ * more is malloc(). */
+#define GLIBC_ALIGNMENT 16
 
 static struct hook *make_hook(struct recorder *rec, enum tap_entry_kind kind, size_t point)
 {
@@ -25,6 +26,34 @@ static struct hook *make_hook(struct recorder *rec, enum tap_entry_kind kind, si
 	hook->entry = kind;
 	hook->point = point;
 	return hook;
+}
+
+static uint64_t end_of(struct recorder *rec, uint64_t addr)
+{
+	uint64_t start, end;
+
+	return tap_symbols_try_extent(rec->symbols, addr, &start, &end) ? end : addr;
+}
+
+/* Does it end in a jump to an entry point of this kind? */
+static bool passes_on_to(
+	struct recorder *rec, const struct tap_entry *entry, enum tap_entry_kind kind)
+{
+	for (size_t i = 0; i < rec->entries.count; i++) {
+		const struct tap_entry *to = &rec->entries.items[i];
+
+		if (to->kind == kind && to->addr &&
+			passing_jumps(rec, entry->addr, end_of(rec, entry->addr), to->addr))
+			return true;
+	}
+	return false;
+}
+
+static void note_allocator(struct sampler *s, const struct tap_entry *entry)
+{
+	if (entry->kind != TAP_ENTRY_FREE && entry->kind != TAP_ENTRY_MUNMAP)
+		*tap_vector_add(&s->allocators) =
+			(struct code_range){entry->addr, end_of(s->rec, entry->addr)};
 }
 
 /* The entry points that are listed and have no probe yet. */
@@ -44,15 +73,27 @@ static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *en
 		rec->points.items[point].reason = entry->problem;
 		return NULL;
 	}
+	if (entry->kind == TAP_ENTRY_REALLOCARRAY &&
+		passes_on_to(rec, entry, TAP_ENTRY_REALLOC)) {
+		rec->points.items[point].reason = "its calls are counted at realloc";
+		return NULL;
+	}
+	spec.passes_null = entry->kind == TAP_ENTRY_REALLOC &&
+		passes_on_to(rec, entry, TAP_ENTRY_MALLOC);
+	if ((entry->kind == TAP_ENTRY_MEMALIGN || entry->kind == TAP_ENTRY_ALIGNED_ALLOC) &&
+		rec->glibc && passes_on_to(rec, entry, TAP_ENTRY_MALLOC))
+		spec.passes_alignment = GLIBC_ALIGNMENT;
 	make_hook(rec, entry->kind, point);
 	err = probed_code(rec->symbols, entry, &code, &size);
 	if (!err)
 		err = tap_probes_add_function(s->probes, entry->addr, code, size, &spec);
-	if (err)
+	if (err) {
 		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
-	else
-		rec->points.items[point].how = TAP_ENTRY_JUMP;
-	return err;
+		return err;
+	}
+	rec->points.items[point].how = TAP_ENTRY_JUMP;
+	note_allocator(s, entry);
+	return NULL;
 }
 
 static void add_table(struct sampler *s, const struct tap_python_table *table, const char *domain)
@@ -75,7 +116,10 @@ static void add_table(struct sampler *s, const struct tap_python_table *table, c
 		uint64_t pointer = table->addr + 8 + 8 * i;
 		size_t point = arming_find_point(rec, module ? module : "", name, pointer);
 		struct tap_probe_spec spec = {
-			functions[i].kind, (uint32_t)rec->hooks.count, POOL_LIMIT_BYTES};
+			.kind = functions[i].kind,
+			.entry = (uint32_t)rec->hooks.count,
+			.limit_bytes = POOL_LIMIT_BYTES,
+		};
 		struct hook *hook = make_hook(rec, functions[i].entry, point);
 		_cleanup_error_ struct tap_error *err = NULL;
 
@@ -223,13 +267,6 @@ static struct tap_error *on_own_thread(struct sampler *s, void *(*run)(void *))
 	}
 }
 
-/* While we hold threads of the target we do not stand in line behind them. Only
- * this thread's; without the right to, nothing. */
-static void hurry(void)
-{
-	setpriority(PRIO_PROCESS, 0, HURRY_NICE);
-}
-
 static struct tap_error *release(struct recorder *rec, struct tap_error *err)
 {
 	struct tap_error *late = NULL;
@@ -288,7 +325,7 @@ static void *run_place(void *context)
 	bool runs = rec->pid;
 
 	tap_log_defer();
-	hurry();
+	sampler_hurry();
 	/* Of before a pause. */
 	forget_points(rec);
 	err = recorder_attach(rec);
@@ -316,7 +353,7 @@ static void *run_apply(void *context)
 	struct tap_error *err;
 
 	tap_log_defer();
-	hurry();
+	sampler_hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = tap_probes_apply(s->probes, s->rec->target);
@@ -329,7 +366,7 @@ static void *run_remove(void *context)
 	struct tap_error *err;
 
 	tap_log_defer();
-	hurry();
+	sampler_hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
 		err = tap_probes_remove(s->probes, s->rec->target);

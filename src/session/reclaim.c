@@ -35,13 +35,12 @@ static void reclaim_slots(struct sampler *s)
 	if (!tap_probes_read_slots(s->probes, slots))
 		return;
 	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++) {
-		bool out = slots[i].left > TAP_PROBE_LARGEST_GAP;
+		/* Whoever was answered meanwhile is there, and in it often. */
+		bool out = slots[i].left > TAP_PROBE_LARGEST_GAP && !s->reclaim.answered[i];
 
-		if (out && s->reclaim.out[i] && tap_probes_restart_slot(s->probes, i)) {
-			/* Its next call is a sample that stands for itself. */
-			s->slot_interval[i] = 0;
+		s->reclaim.answered[i] = false;
+		if (out && s->reclaim.out[i] && tap_probes_restart_slot(s->probes, i))
 			out = false;
-		}
 		s->reclaim.out[i] = out;
 	}
 }

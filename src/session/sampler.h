@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "heaptap/base/map.h"
 #include "heaptap/target/probes.h"
 #include "session/recorder.h"
 
@@ -27,6 +28,18 @@ struct cell_info {
 	double weight;
 };
 
+/* A moment, on several clocks. */
+struct sampler_times {
+	uint64_t ns, ticks;
+	uint64_t waited_ticks; /* all waits of the target's threads for answers so far */
+	uint64_t target_run_ns; /* on a processor */
+	uint64_t work_ns;       /* heaptap on one, with answers */
+};
+
+struct code_range {
+	uint64_t start, end;
+};
+
 struct sampler {
 	struct recorder *rec;
 	struct tap_probes *probes;
@@ -36,7 +49,6 @@ struct sampler {
 	uint64_t generation;
 	uint64_t multiplier;
 	double interval_bytes; /* T; 0: every call */
-	float slot_interval[TAP_PROBE_SLOTS]; /* that each slot's gap was drawn with */
 	uint64_t random;
 	/* cells.c */
 	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
@@ -44,7 +56,7 @@ struct sampler {
 	uint64_t full;        /* blocks for which no cell was free */
 	/* control.c */
 	struct {
-		uint64_t since_ns, ticks, waited_ticks;
+		struct sampler_times since;
 		double samples, bytes;
 	} window;
 	struct { /* the last samples: how many came from one CPU */
@@ -52,9 +64,11 @@ struct sampler {
 		uint64_t core;
 	} cores;
 	double recent_share;  /* of the time that samples take */
-	uint64_t began_ns, began_ticks;
+	uint64_t began_ns;
+	struct sampler_times began;
+	uint64_t work_ns, work_since_ns;
 	double pass_ticks;    /* what a pass costs */
-	double largest_interval_bytes;
+	double largest_interval_bytes; /* that any gap was drawn with */
 	uint64_t rearms;
 	uint64_t checked_ns; /* that the target is there, and has the probes */
 	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
@@ -63,6 +77,7 @@ struct sampler {
 		uint64_t since_ns;
 		uint64_t words[TAP_PROBE_RECORDS];
 		bool out[TAP_PROBE_SLOTS];
+		bool answered[TAP_PROBE_SLOTS]; /* a sample of its thread, since then */
 	} reclaim;
 	/* seccomp.c: threads by ascending number, with as many filters as probes were
 	 * judged with */
@@ -71,6 +86,17 @@ struct sampler {
 		struct tap_probes_filtered_list threads;
 	} filtered;
 	TAP_VECTOR(double) calls; /* by entry point */
+	/* crowding.c */
+	struct {
+		uint64_t owners[TAP_PROBE_SLOTS]; /* whose sample was the last one from there; 0: none */
+		struct tap_map seen; /* fs base -> when its last sample came */
+		uint64_t wait_ns, last_ns, next_ns; /* from one choice to the next; the next one's time,
+		                            * 0: when two were found */
+		bool found;    /* two threads in one slot */
+		uint64_t told; /* of shared->crowded, before the last choice */
+	} crowding;
+	/* placing.c: the code of functions that allocate and have a probe. */
+	TAP_VECTOR(struct code_range) allocators;
 };
 
 /* cells.c */
@@ -87,12 +113,32 @@ void cells_sweep(struct sampler *s);
 /* samples.c: one posted record, and its answer. */
 void samples_answer(struct sampler *s, struct tap_probe_record *record);
 
+/* samples.c: how many blocks a sampled one of this size stands for. */
+double samples_weight(double interval_bytes, uint64_t size_bytes);
+
+/* crowding.c: a sample came from the thread with this fs base. */
+void crowding_note(struct sampler *s, uint64_t fs_base);
+/* Where two threads were found to go to one slot, they do so no longer. */
+void crowding_part(struct sampler *s);
+/* A multiplier of the slots' hash that sends these fs bases to as many slots,
+ * none of which is `out`; or, of those that were tried, to the most. *shared_ret:
+ * how many of them do not have one to themselves. */
+uint64_t crowding_choose(const uint64_t *fs_bases, size_t count, const bool *out,
+	uint64_t *random, size_t *shared_ret);
+/* How it is in the end, for who wants to know. */
+void crowding_tell(struct sampler *s);
+void crowding_deinit(struct sampler *s);
+
 /* control.c */
 void control_begin(struct sampler *s);
+/* Around answers. */
+void control_begin_work(struct sampler *s);
+void control_end_work(struct sampler *s);
 /* The interval rises where samples cost more than they may. */
 void control_adjust(struct sampler *s);
 /* A gap, in bytes, of the exponential distribution with this mean. */
-int64_t control_draw(struct sampler *s, double interval_bytes);
+int64_t control_draw(uint64_t *random, double interval_bytes);
+uint64_t control_random(uint64_t *random);
 /* Shares of the target's time since the start: passes through the probes, and
  * samples. */
 void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret);
@@ -111,6 +157,10 @@ struct tap_error *seccomp_judge(struct sampler *s);
 /* Afterwards: whether a filter has come that was not judged; the probes are
  * disarmed and the recording ends then. Looks every 50 ms. */
 bool seccomp_has_changed(struct sampler *s);
+/* passing.c: does the function at `from`, up to `end`, end in a jump to the one
+ * at `to`, also by a linkage table of its module or by another function? The
+ * program is the caller of both then: their stacks look the same. */
+bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to);
 
 /* placing.c: on a thread of their own each, which ends with ptrace let go. */
 /* Attaches, or starts the command, and places the probes; `probes` is NULL where
@@ -124,7 +174,10 @@ void placing_look(struct sampler *s);
 void placing_read_modules(struct sampler *s);
 struct tap_error *placing_remove(struct sampler *s);
 
-/* sampler.c: the whole of it, on the recorder's thread. */
+/* sampler.c: while threads of the target wait for us we do not stand in line
+ * behind the others. Of the calling thread; without the right to, nothing. */
+void sampler_hurry(void);
+/* The whole of it, on the recorder's thread. */
 struct tap_error *sampler_run(struct recorder *rec);
 /* Before anything leads to the probes. */
 struct tap_error *sampler_arm(struct sampler *s);

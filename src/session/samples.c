@@ -10,13 +10,15 @@
 /* Samples; of which so many from one CPU. */
 #define FOLLOW_EVERY 32
 #define FOLLOW_LEAST 29
+/* In a row, of one thread; more is no number that a probe has counted. */
+#define LOST_MAX 1000.0
 
-/* How many blocks one of this size stands for. */
-static double weight_of(double interval_bytes, uint64_t size)
+/* Each call counts a byte more than it asks for. */
+double samples_weight(double interval_bytes, uint64_t size_bytes)
 {
 	if (interval_bytes <= 0)
 		return 1;
-	return -1 / expm1(-((double)size + 1) / interval_bytes);
+	return -1 / expm1(-((double)size_bytes + 1) / interval_bytes);
 }
 
 /* The old block of a realloc: what is known of it goes over to the new one. */
@@ -59,15 +61,18 @@ static void settle_address(struct sampler *s, uint64_t addr)
 		tap_ledger_freed(s->rec->ledger, &before);
 }
 
+/* lost: how many samples before this one it stands for as well, which found no
+ * record. */
 static void record_block(struct sampler *s, const struct pending *pending, struct tap_tracee *thread,
-	uint64_t addr, double interval_bytes)
+	uint64_t addr, double interval_bytes, uint64_t lost)
 {
 	struct recorder *rec = s->rec;
 	struct tap_ledger_block block = {.size_bytes = hits_requested(pending)};
 	struct cell_info info = {.addr = addr};
 	uint64_t usable = 0;
 
-	block.weight = weight_of(interval_bytes, block.size_bytes);
+	block.weight = samples_weight(interval_bytes, block.size_bytes) *
+		(1 + fmin((double)lost, LOST_MAX));
 	s->window.samples++;
 	s->window.bytes += ((double)block.size_bytes + 1) * block.weight;
 	while (s->calls.count <= pending->hook->point)
@@ -93,6 +98,17 @@ static void record_block(struct sampler *s, const struct pending *pending, struc
 	atomic_fetch_add(&rec->calls, (uint64_t)llround(block.weight));
 }
 
+/* A call that an allocator makes of itself (realloc's of malloc) was counted
+ * where the program called; a sample more or less changes nothing for others. */
+static bool is_nested(const struct sampler *s, uint64_t return_addr)
+{
+	for (size_t i = 0; i < s->allocators.count; i++)
+		if (return_addr > s->allocators.items[i].start &&
+			return_addr < s->allocators.items[i].end)
+			return true;
+	return false;
+}
+
 static void look_at(struct sampler *s, const struct tap_probe_record *record, double interval_bytes)
 {
 	struct recorder *rec = s->rec;
@@ -100,7 +116,7 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 	struct pending pending = {0};
 	uint64_t addr;
 
-	if (record->entry >= rec->hooks.count)
+	if (record->entry >= rec->hooks.count || is_nested(s, record->regs.rip))
 		return;
 	if (!tap_symbols_module_at(rec->symbols, record->regs.rip))
 		placing_read_modules(s);
@@ -116,7 +132,7 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 	/* What pymalloc passed on to malloc is counted there. */
 	if (pending.hook->object_domain && !tap_python_pool_block_size(rec->python, addr))
 		return;
-	record_block(s, &pending, &thread, addr, interval_bytes);
+	record_block(s, &pending, &thread, addr, interval_bytes, record->lost);
 }
 
 /* Nearly all samples come from one CPU: there they are answered, too. */
@@ -139,15 +155,19 @@ void samples_answer(struct sampler *s, struct tap_probe_record *record)
 	uint64_t posted = atomic_load(&record->word);
 	/* Target memory: looked at once, then only the copy. */
 	struct tap_probe_record copy;
-	uint32_t slot;
+	double interval;
 
 	if (!tap_probe_word_is(posted, s->generation, TAP_PROBE_POSTED))
 		return;
 	memcpy(&copy, record, sizeof(copy));
-	slot = tap_probe_slot_index(copy.regs.fs_base, s->multiplier);
-	look_at(s, &copy, (double)s->slot_interval[slot]);
-	s->slot_interval[slot] = (float)s->interval_bytes;
-	record->next_gap = control_draw(s, s->interval_bytes);
+	look_at(s, &copy, fmin((double)copy.interval, s->largest_interval_bytes));
+	s->reclaim.answered[tap_probe_slot_index(copy.regs.fs_base, s->multiplier)] = true;
+	crowding_note(s, copy.regs.fs_base);
+	/* A whole number, as the weight must be that of the gap's own mean. */
+	interval = floor(s->interval_bytes);
+	s->largest_interval_bytes = fmax(s->largest_interval_bytes, interval);
+	record->next_interval = (uint64_t)interval;
+	record->next_gap = control_draw(&s->random, interval);
 	if (atomic_compare_exchange_strong(
 		    &record->word, &posted, tap_probe_word_to(posted, TAP_PROBE_ANSWERED)))
 		syscall(SYS_futex, &record->word, FUTEX_WAKE, 1, NULL, NULL, 0);

@@ -27,7 +27,7 @@ static bool is_chosen(struct walk *walk, uint64_t size_bytes)
 		return false;
 	/* Several points in one large block are one block all the same. */
 	while (walk->left <= 0)
-		walk->left += (double)control_draw(walk->s, walk->interval_bytes);
+		walk->left += (double)control_draw(&walk->s->random, walk->interval_bytes);
 	return true;
 }
 
@@ -92,7 +92,7 @@ void seeding_watch_old_blocks(struct sampler *s)
 	walk.counting = false;
 	if (walk.blocks > SEEDS_MAX)
 		walk.interval_bytes = walk.bytes / SEEDS_MAX;
-	walk.left = walk.interval_bytes > 0 ? (double)control_draw(s, walk.interval_bytes) : 0;
+	walk.left = walk.interval_bytes > 0 ? (double)control_draw(&s->random, walk.interval_bytes) : 0;
 	walk_all(&walk, glibc, &maps);
 	tap_glibc_close(glibc);
 	tap_maps_deinit(&maps);

@@ -186,7 +186,8 @@ static void add_cell(struct sums *sums, const struct tap_ledger_cell *cell)
 }
 
 static void round_site(
-	struct tap_trace_site *site, const struct sums *sums, double replaced, double duration_s)
+	struct tap_trace_site *site, const struct sums *sums, double replaced,
+	double replaced_variance, double duration_s)
 {
 	site->live_bytes = llround(sums->live_bytes);
 	site->live_blocks = llround(sums->live_blocks);
@@ -195,7 +196,7 @@ static void round_site(
 	site->freed_bytes = (uint64_t)llround(sums->freed_bytes);
 	site->replaced_bytes = llround(replaced);
 	site->growth_bytes = site->live_bytes - site->replaced_bytes;
-	site->standard_error_bytes = sqrt(fmax(0, sums->variance));
+	site->standard_error_bytes = sqrt(fmax(0, sums->variance) + replaced_variance);
 	if (duration_s > 0)
 		site->growth_bytes_per_s = (double)site->growth_bytes / duration_s;
 }
@@ -333,7 +334,7 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	struct builder b = {.rec = rec, .report = report};
 	size_t cells = tap_ledger_cells(rec->ledger)->count;
 	struct tap_growth_cell *growth = tap_alloc((cells + 1) * sizeof(*growth));
-	double *replaced;
+	double *replaced, *variance;
 
 	/* What changed since the last tick came by. */
 	if (ticks)
@@ -342,14 +343,16 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 		tap_alloc((tap_stacks_count(rec->stacks) + 1) * sizeof(*b.site_of_stack));
 	collect(&b, growth);
 	replaced = tap_alloc((report->sites.count + 1) * sizeof(*replaced));
-	tap_growth_net(growth, cells, tap_ledger_classes(rec->ledger), replaced);
+	variance = tap_alloc((report->sites.count + 1) * sizeof(*variance));
+	tap_growth_net(growth, cells, tap_ledger_classes(rec->ledger), replaced, variance);
 	for (size_t i = 0; i < report->sites.count; i++)
-		round_site(&report->sites.items[i], &b.sums.items[i], replaced[i],
+		round_site(&report->sites.items[i], &b.sums.items[i], replaced[i], variance[i],
 			report->duration_s);
 	choose_stacks(&b);
 	correlate(&b, memory_bytes, ticks);
 	fill_totals(rec, report);
 	qsort(report->sites.items, report->sites.count, sizeof(*report->sites.items), by_growth);
+	free(variance);
 	free(replaced);
 	free(growth);
 	free_resolved(&b);

@@ -317,6 +317,13 @@ struct tap_error *tap_probes_add_pointer(struct tap_probes *probes, uint64_t poi
 
 /* --- arming ----------------------------------------------------------------- */
 
+struct tap_error *tap_probes_set_multiplier(struct tap_probes *probes, uint64_t multiplier)
+{
+	return tap_memory_write(probes->memory,
+		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, multiplier),
+		&multiplier, sizeof(multiplier));
+}
+
 struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier)
 {
 	uint64_t private = probes->region + TAP_PROBE_PRIVATE_AT;
@@ -325,9 +332,8 @@ struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation,
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
 		atomic_store(&probes->shared->records[i].word,
 			tap_probe_word(generation, 0, TAP_PROBE_FREE));
-	err = tap_memory_write(probes->memory,
-		private + offsetof(struct tap_probe_private, multiplier), &multiplier,
-		sizeof(multiplier));
+	atomic_store(&probes->shared->in_line, 0);
+	err = tap_probes_set_multiplier(probes, multiplier);
 	return err ? err :
 		     tap_memory_write(probes->memory,
 			     private + offsetof(struct tap_probe_private, generation), &generation,
@@ -383,14 +389,19 @@ bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slo
 		probes->memory, slots_addr(probes), slots, TAP_PROBE_SLOTS * sizeof(*slots));
 }
 
+/* Its next call is a sample that stands for itself. Who sees the countdown at
+ * its end sees the interval as well. */
 bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index)
 {
-	int64_t left = 0;
-	_cleanup_error_ struct tap_error *err = tap_memory_write(probes->memory,
-		slots_addr(probes) + index * sizeof(struct tap_probe_slot) +
-			offsetof(struct tap_probe_slot, left),
-		&left, sizeof(left));
+	uint64_t slot = slots_addr(probes) + index * sizeof(struct tap_probe_slot);
+	struct tap_probe_slot none = {0};
+	struct tap_error *err = tap_memory_write(probes->memory,
+		slot + offsetof(struct tap_probe_slot, interval), &none.interval, sizeof(none.interval));
 
+	if (!err)
+		err = tap_memory_write(probes->memory, slot + offsetof(struct tap_probe_slot, left),
+			&none.left, sizeof(none.left));
+	tap_error_free(err);
 	return !err;
 }
 

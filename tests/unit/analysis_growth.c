@@ -13,6 +13,7 @@ struct scene {
 	struct tap_ledger_class classes[CELLS_MAX];
 	struct tap_ledger_class_list list;
 	double replaced[CELLS_MAX];
+	double variance[CELLS_MAX];
 };
 
 static void site(struct scene *scene, size_t number, uint32_t size_class, int64_t blocks,
@@ -37,7 +38,9 @@ static void unseen(struct scene *scene, uint32_t size_class, uint64_t blocks)
 static void net(struct scene *scene)
 {
 	memset(scene->replaced, 0, sizeof(scene->replaced));
-	tap_growth_net(scene->cells, scene->count, &scene->list, scene->replaced);
+	memset(scene->variance, 0, sizeof(scene->variance));
+	tap_growth_net(
+		scene->cells, scene->count, &scene->list, scene->replaced, scene->variance);
 }
 
 static void a_full_deque_grows_by_nothing(void **state)
@@ -208,6 +211,28 @@ static void no_more_than_its_class(void **state)
 	}
 }
 
+/* Where old blocks were sampled, what was replaced errs as their number does,
+ * by its part of it; also where a site has several stacks. */
+static void an_estimate_has_its_variance(void **state)
+{
+	struct scene scene = {0};
+
+	(void)state;
+	site(&scene, 0, 5, 200, 20000, 0);
+	site(&scene, 1, 5, 300, 30000, 0);
+	site(&scene, 0, 5, 100, 10000, 0);
+	site(&scene, 1, 6, 100, 10000, 0);
+	unseen(&scene, 5, 300);
+	scene.classes[0].unseen_variance = 900;
+	unseen(&scene, 6, 100);
+	net(&scene);
+	/* half of 300, which are known to 30, at 100 bytes */
+	for (int i = 0; i < 2; i++)
+		assert_true(fabs(sqrt(scene.variance[i]) - 15 * 100) < 0.001);
+	assert_true(fabs(scene.replaced[0] - 15000) < 0.001);
+	assert_true(fabs(scene.replaced[1] - 25000) < 0.001);
+}
+
 /* The order of the cells does not matter. */
 static void the_same_from_any_order(void **state)
 {
@@ -242,6 +267,7 @@ int main(void)
 		cmocka_unit_test(rounding_adds_up),
 		cmocka_unit_test(counts_without_bound),
 		cmocka_unit_test(no_more_than_its_class),
+		cmocka_unit_test(an_estimate_has_its_variance),
 		cmocka_unit_test(the_same_from_any_order),
 	};
 

@@ -29,8 +29,10 @@ struct tap_growth_cell {
 };
 
 /* Adds to replaced_bytes[site] what of each cell's live bytes took the place
- * of older blocks. cells are sorted by class on return. */
+ * of older blocks, and to variance[site] the variance of that, where those that
+ * went were sampled: growth has it on top of that of the live bytes, as new and
+ * old blocks are sampled apart. cells are sorted by class on return. */
 void tap_growth_net(struct tap_growth_cell *cells, size_t count,
-	const struct tap_ledger_class_list *classes, double *replaced_bytes);
+	const struct tap_ledger_class_list *classes, double *replaced_bytes, double *variance);
 
 #endif

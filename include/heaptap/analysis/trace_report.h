@@ -53,7 +53,7 @@ struct tap_trace_site {
 	uint64_t allocated_blocks;
 	uint64_t freed_bytes;
 	double growth_bytes_per_s;
-	double standard_error_bytes; /* 0 where every call was seen */
+	double standard_error_bytes; /* of growth_bytes; 0 where every call was seen */
 	double rss_correlation;    /* NAN where it cannot be said */
 	double rss_share;          /* of RSS + swap growth, 0 to 1; NAN where RSS did not grow */
 	struct tap_frame_list stack; /* the heaviest of the site, innermost first */

@@ -29,7 +29,7 @@
 #include "heaptap/arch/regs.h"
 #include "heaptap/base/error.h"
 
-#define TAP_PROBE_SLOT_BITS 12
+#define TAP_PROBE_SLOT_BITS 14
 #define TAP_PROBE_SLOTS (1u << TAP_PROBE_SLOT_BITS)
 #define TAP_PROBE_RECORDS 64u
 #define TAP_PROBE_FILTER_BITS 20
@@ -49,13 +49,18 @@
  * whether it is still armed. */
 #define TAP_PROBE_WAIT_NS INT64_C(100000000)
 #define TAP_PROBE_SLICE_NS INT64_C(20000000)
+/* The part of it that a thread stands in line for a record, where all are
+ * taken. */
+#define TAP_PROBE_QUEUE_NS INT64_C(50000000)
 
-/* The countdown of a thread, found by a hash of its fs base. */
+/* The countdown of a thread, found by a hash of its fs base. What is left of
+ * an exponential gap is one itself, whoever counts it down: a thread may come
+ * to another one's slot, or to another slot, in the middle of it. */
 struct tap_probe_slot {
 	int64_t left; /* bytes to the next sample; negative: the next call is one */
 	int64_t gap;  /* what it was last set to, drawn by heaptap */
-	uint64_t key; /* fs base of the thread that last took the slow path here */
-	uint64_t unused;
+	uint64_t lost; /* samples that were let go since the last one that was not */
+	uint64_t interval; /* the mean, in bytes, that the gap was drawn with; 0: every call */
 };
 
 struct tap_probe_private {
@@ -105,9 +110,12 @@ struct tap_probe_record {
 	struct tap_regs regs; /* as they are once the call has returned to its caller */
 	uint64_t arguments[4];
 	uint64_t result;
-	int64_t gap;      /* that the sample was drawn with */
-	int64_t next_gap; /* heaptap's answer */
-	uint64_t core;    /* the CPU it was filled on */
+	int64_t gap;       /* that the sample was drawn with */
+	uint64_t interval; /* and the mean of that */
+	uint64_t lost;     /* samples before it that it stands for as well */
+	int64_t next_gap;  /* heaptap's answer */
+	uint64_t next_interval;
+	uint64_t core;     /* the CPU it was filled on */
 };
 
 /* A sampled block. Made by heaptap, which alone writes addr; a free() in the
@@ -127,10 +135,12 @@ struct tap_probe_cell {
 struct tap_probe_shared {
 	_Atomic uint32_t bell;     /* a futex: counts posted records */
 	_Atomic uint32_t sleeping; /* heaptap waits on the bell */
+	_Atomic uint32_t line;     /* a futex: counts records that were given back while... */
+	_Atomic uint32_t in_line;  /* ... threads waited for one */
 	_Atomic uint64_t samples;  /* records posted */
-	_Atomic uint64_t lost;     /* no record was free */
+	_Atomic uint64_t lost;     /* no record was free in time */
 	_Atomic uint64_t late;     /* no answer in time */
-	_Atomic uint64_t crowded;  /* another thread's key in the slot */
+	_Atomic uint64_t crowded;  /* samples meanwhile another thread counted in the same slot */
 	_Atomic uint64_t waited_ticks; /* of the time stamp counter, in all waits */
 	/* The CPU that heaptap answers on, TAP_PROBE_ANY_CORE where it may be any. A
 	 * thread on the same one lets go of it at once; else it looks for the answer
@@ -167,6 +177,8 @@ struct tap_probe_spec {
 	uint32_t entry;       /* the caller's number, in every record of this probe */
 	uint32_t limit_bytes; /* larger requests go by uncounted: whoever they are passed on to
 	                       * counts them; 0: no limit */
+	bool passes_null; /* of a realloc: so do those without a block */
+	uint8_t passes_alignment; /* of f(alignment, size): so do those of no more; 0: none */
 };
 
 /* Parts of the region, from its start. */

@@ -54,7 +54,7 @@ struct tap_ledger_class {
 	uint32_t size_class;
 	double unseen_blocks, unseen_bytes;
 	double request_blocks, request_bytes; /* of all allocations in the class */
-	double variance; /* of unseen_bytes */
+	double unseen_variance; /* of unseen_blocks: the sum of w (w - 1) */
 };
 
 TAP_VECTOR_TYPE(tap_ledger_cell_list, struct tap_ledger_cell);

@@ -60,6 +60,8 @@ struct tap_error *tap_probes_apply(struct tap_probes *probes, struct tap_target 
 /* Arms all of them, or takes their effect away: a disarmed probe costs its
  * thread one slow call and then a few instructions a call. Needs no stop. */
 struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier);
+/* Of the slots' hash, while the target runs. */
+struct tap_error *tap_probes_set_multiplier(struct tap_probes *probes, uint64_t multiplier);
 struct tap_error *tap_probes_disarm(struct tap_probes *probes);
 /* Every thread's countdown begins anew, with its next call; or (hold) never
  * ends, until the next restart. */

@@ -93,9 +93,10 @@ static size_t emit_branch(struct emitter *e, uint8_t opcode);
 static void land(struct emitter *e, size_t branch);
 
 #define JB 0x72
-#define JBE 0x76
-#define JS 0x78
 #define JNE 0x75
+#define JBE 0x76
+#define JA 0x77
+#define JS 0x78
 
 /* Who asks for more than the limit goes on uncounted; `pop` gives a register
  * back first, 0 for none. */
@@ -191,6 +192,27 @@ static void emit_free(struct emitter *e, enum reg block)
 	emit_slow(e, tap_probe_slow_free);
 }
 
+/* A realloc without a block that is a malloc's call in the end. */
+static void emit_null(struct emitter *e, enum reg block)
+{
+	size_t some;
+
+	PUT(e, 0x48, 0x85, (uint8_t)(0xc0 | (unsigned)block << 3 | block)); /* test %block,%block */
+	some = emit_branch(e, JNE);
+	emit_go_on(e);
+	land(e, some);
+}
+
+static void emit_alignment(struct emitter *e, uint8_t alignment)
+{
+	size_t more;
+
+	PUT(e, 0x48, 0x83, 0xf8 | RDI, alignment); /* cmp $alignment,%rdi */
+	more = emit_branch(e, JA);
+	emit_go_on(e);
+	land(e, more);
+}
+
 static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
@@ -199,9 +221,15 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
-		emit_filter(e, kind == TAP_PROBE_RESIZE12 ? RSI : RDI);
+		enum reg block = kind == TAP_PROBE_RESIZE12 ? RSI : RDI;
+
+		if (spec->passes_null)
+			emit_null(e, block);
+		emit_filter(e, block);
 		marked = emit_branch(e, JNE);
 	}
+	if (spec->passes_alignment && kind == TAP_PROBE_SIZE1)
+		emit_alignment(e, spec->passes_alignment);
 	switch (kind) {
 	case TAP_PROBE_SIZE0:
 		emit_count(e, RDI, limit);

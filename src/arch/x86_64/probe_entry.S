@@ -28,16 +28,17 @@
 #define F_CELL 120
 #define F_CELL_WORD 128
 #define F_GAP 136
-#define F_DESC 144
-#define F_SLOT 152
-#define F_SIZE 144 /* of what is saved here, up to the descriptor */
+#define F_INTERVAL 144
+#define F_DESC 152
+#define F_SLOT 160
+#define F_SIZE 152 /* of what is saved here, up to the descriptor */
 
 #define DESC_ORIGINAL 0
 
 	.section tap_probe, "ax", @progbits
 
 	.macro SAVE
-	sub $32, %rsp /* result, cell, cell's word, gap */
+	sub $40, %rsp /* result, cell, cell's word, gap, interval */
 	push %rbx
 	push %rbp
 	push %r12
@@ -96,7 +97,7 @@
 	pop %r12
 	pop %rbp
 	pop %rbx
-	add $32, %rsp
+	add $40, %rsp
 	pop %rax
 	add $8, %rsp
 	movq $0, -16(%rsp) /* the descriptor: an address of ours too */

@@ -28,6 +28,7 @@ struct frame {
 	struct tap_probe_cell *cell; /* of the block that a realloc moves, or NULL */
 	uint64_t cell_word;
 	int64_t gap; /* >= 0: sampled */
+	uint64_t interval;
 	const struct desc *desc;
 	struct tap_probe_slot *slot;
 	uint64_t return_addr;
@@ -75,8 +76,6 @@ INLINE uint64_t ticks(void)
 	return (uint64_t)high << 32 | low;
 }
 
-/* Negative where there is no time to be had: a filter of system calls may have
- * been set since the probe was placed. */
 /* Linux keeps the CPU's number in the auxiliary word, below the node's
  * (arch/x86/include/asm/segment.h, VDSO_CPUNODE_BITS). */
 INLINE uint64_t core(void)
@@ -87,6 +86,8 @@ INLINE uint64_t core(void)
 	return word & 0xfff;
 }
 
+/* Negative where there is no time to be had: a filter of system calls may have
+ * been set since the probe was placed. */
 INLINE int64_t now_ns(void)
 {
 	int64_t now[2] = {0, 0};
@@ -166,7 +167,6 @@ INLINE int claim(struct frame *frame, uint64_t generation)
 {
 	struct tap_probe_slot *slot = frame->slot;
 	int64_t left = slot->left;
-	uint64_t self = fs_base();
 
 	if (!generation) {
 		slot->left = INT64_MAX;
@@ -176,10 +176,8 @@ INLINE int claim(struct frame *frame, uint64_t generation)
 		!__atomic_compare_exchange_n(&slot->left, &left, TAP_PROBE_CLAIMED, 0,
 			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return 0;
-	if (slot->key && slot->key != self)
-		atomic_fetch_add(&frame->desc->shared->crowded, 1);
-	slot->key = self;
 	frame->gap = slot->gap;
+	frame->interval = slot->interval;
 	return 1;
 }
 
@@ -244,6 +242,8 @@ INLINE void fill(struct tap_probe_record *record, const struct frame *frame)
 	record->result = frame->result;
 	record->gap = frame->gap;
 	record->core = core();
+	record->interval = frame->interval;
+	record->lost = frame->slot->lost;
 	regs->rbx = frame->rbx;
 	regs->rbp = frame->rbp;
 	regs->r12 = frame->r12;
@@ -263,9 +263,54 @@ INLINE int is_armed(const struct frame *frame, uint64_t generation)
 	return __atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE) == generation;
 }
 
-/* Until the answer, or the deadline, or until somebody disarms us. */
+/* Sleeps while the word has this value, until somebody wakes us or a time. */
+INLINE void sleep_on(const void *word, uint32_t value, int64_t until)
+{
+	int64_t at[2] = {until / NS_PER_S, until % NS_PER_S};
+
+	system_call(SYS_FUTEX, (uint64_t)word, FUTEX_OP_WAIT_BITSET, value, (uint64_t)at, 0,
+		ANY_BIT);
+}
+
+/* All records are taken: stands in line until one is given back, for a while. */
+INLINE struct tap_probe_record *stand_in_line(
+	struct frame *frame, uint64_t generation, uint64_t hint, uint64_t *word_ret)
+{
+	struct tap_probe_shared *shared = frame->desc->shared;
+	int64_t end = now_ns() + TAP_PROBE_QUEUE_NS;
+	struct tap_probe_record *record;
+
+	atomic_fetch_add(&shared->in_line, 1);
+	for (;;) {
+		uint32_t line = atomic_load(&shared->line);
+		int64_t now = now_ns();
+
+		record = take_record(shared, generation, hint, word_ret);
+		if (record || now >= end || !is_armed(frame, generation))
+			break;
+		sleep_on(&shared->line, line,
+			now + TAP_PROBE_SLICE_NS < end ? now + TAP_PROBE_SLICE_NS : end);
+	}
+	/* Nobody's number in a forked child, and begun anew by who arms again. */
+	if (is_armed(frame, generation))
+		atomic_fetch_sub(&shared->in_line, 1);
+	return record;
+}
+
+/* The answered record is anybody's again, whose word is given. */
+INLINE void give_back(
+	struct tap_probe_shared *shared, struct tap_probe_record *record, uint64_t word)
+{
+	atomic_compare_exchange_strong(&record->word, &word, tap_probe_word_freed(word));
+	if (!atomic_load(&shared->in_line))
+		return;
+	atomic_fetch_add(&shared->line, 1);
+	system_call(SYS_FUTEX, (uint64_t)&shared->line, FUTEX_OP_WAKE, 1, 0, 0, 0);
+}
+
+/* Until the answer, for so long at most, or until somebody disarms us. */
 INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record,
-	uint64_t generation, uint64_t posted)
+	uint64_t generation, uint64_t posted, int64_t wait_ns)
 {
 	uint32_t low = (uint32_t)posted;
 	int64_t deadline;
@@ -275,29 +320,25 @@ INLINE void wait_for_answer(struct frame *frame, struct tap_probe_record *record
 			return;
 		__builtin_ia32_pause();
 	}
-	deadline = now_ns() + TAP_PROBE_WAIT_NS;
+	deadline = now_ns() + wait_ns;
 	while (atomic_load(&record->word) == posted && is_armed(frame, generation)) {
 		int64_t now = now_ns();
-		int64_t until = now + TAP_PROBE_SLICE_NS < deadline ? now + TAP_PROBE_SLICE_NS
-								   : deadline;
-		int64_t at[2] = {until / NS_PER_S, until % NS_PER_S};
 
 		if (now < 0 || now >= deadline)
 			return;
 		/* The futex is the low half of the word: the state is in it. */
-		system_call(SYS_FUTEX, (uint64_t)&record->word, FUTEX_OP_WAIT_BITSET, low,
-			(uint64_t)at, 0, ANY_BIT);
+		sleep_on(&record->word, low,
+			now + TAP_PROBE_SLICE_NS < deadline ? now + TAP_PROBE_SLICE_NS : deadline);
 	}
 }
 
 /* Posts the record, whose word is given, and waits. False: no answer came. Out
  * of time, the probe stays out from now on. */
 INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t generation,
-	uint64_t word)
+	uint64_t word, int64_t wait_ns)
 {
 	struct tap_probe_shared *shared = frame->desc->shared;
 	uint64_t posted = tap_probe_word_to(word, TAP_PROBE_POSTED);
-	uint64_t since = ticks();
 
 	if (!is_armed(frame, generation) ||
 		!atomic_compare_exchange_strong(&record->word, &word, posted))
@@ -306,10 +347,9 @@ INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t ge
 	atomic_fetch_add(&shared->bell, 1);
 	if (atomic_load(&shared->sleeping))
 		system_call(SYS_FUTEX, (uint64_t)&shared->bell, FUTEX_OP_WAKE, 1, 0, 0, 0);
-	wait_for_answer(frame, record, generation, posted);
+	wait_for_answer(frame, record, generation, posted, wait_ns);
 	if (!is_armed(frame, generation))
 		return 0;
-	atomic_fetch_add(&shared->waited_ticks, ticks() - since);
 	word = posted;
 	if (atomic_compare_exchange_strong(&record->word, &word, tap_probe_word_freed(posted))) {
 		atomic_fetch_add(&shared->late, 1);
@@ -321,38 +361,73 @@ INLINE int ask(struct frame *frame, struct tap_probe_record *record, uint64_t ge
 	return word == tap_probe_word_to(posted, TAP_PROBE_ANSWERED);
 }
 
+/* A gap that heaptap has not drawn for us, of about the exponential distribution and
+ * of exactly this mean: -log2 of a random number is its leading zeros, plus one,
+ * less its further bits taken for the logarithm of what they stand for. That is
+ * 3/2 in the mean. The gap that has just ended will not do once more: those that
+ * a stop of heaptap falls into are longer than others. */
+INLINE int64_t own_gap(uint64_t interval)
+{
+	uint64_t random = ticks() * 0x9e3779b97f4a7c15ull, zeros, log;
+
+	if (!interval || interval >= (uint64_t)1 << 40)
+		return (int64_t)interval;
+	random = (random ^ random >> 32) * 0xd6e8feb86659fd93ull | 1;
+	zeros = (uint64_t)__builtin_clzll(random);
+	log = ((zeros + 1) << 16) - (random << zeros << 1 >> 48);
+	return (int64_t)((interval * log >> 16) * 2 / 3);
+}
+
 INLINE void sample(struct frame *frame)
 {
 	struct tap_probe_private *private = frame->desc->private;
 	struct tap_probe_shared *shared = frame->desc->shared;
 	uint64_t generation = __atomic_load_n(&private->generation, __ATOMIC_ACQUIRE);
+	uint64_t hint = (uint64_t)(frame->slot - private->slots);
+	uint64_t since = ticks(), interval = frame->interval, word;
+	int64_t next = NOT_SAMPLED, wait_ns = TAP_PROBE_WAIT_NS;
+	int64_t claimed = __atomic_load_n(&frame->slot->left, __ATOMIC_RELAXED), others;
 	struct tap_probe_record *record;
-	int64_t next = frame->gap;
-	uint64_t word;
 
 	if (!generation) {
 		frame->slot->left = INT64_MAX;
 		return;
 	}
-	record = take_record(shared, generation, (uint64_t)(frame->slot - private->slots), &word);
+	record = take_record(shared, generation, hint, &word);
 	if (!record) {
-		atomic_fetch_add(&shared->lost, 1);
-	} else {
+		/* Not by the clock: behind many threads it takes a while until
+		 * one that was woken runs. */
+		wait_ns -= TAP_PROBE_QUEUE_NS;
+		record = stand_in_line(frame, generation, hint, &word);
+	}
+	if (record) {
 		fill(record, frame);
-		if (ask(frame, record, generation, word)) {
+		if (ask(frame, record, generation, word, wait_ns)) {
 			next = record->next_gap;
-			word = tap_probe_word_to(word, TAP_PROBE_ANSWERED);
-			atomic_compare_exchange_strong(
-				&record->word, &word, tap_probe_word_freed(word));
-		} else if (!is_armed(frame, generation)) {
-			frame->slot->left = INT64_MAX;
-			return;
+			interval = record->next_interval;
+			frame->slot->lost = 0;
+			give_back(shared, record, tap_probe_word_to(word, TAP_PROBE_ANSWERED));
 		}
 	}
+	if (!is_armed(frame, generation)) {
+		frame->slot->left = INT64_MAX;
+		return;
+	}
+	if (next == NOT_SAMPLED) {
+		next = own_gap(interval);
+		frame->slot->lost++;
+		atomic_fetch_add(&shared->lost, 1);
+	}
+	atomic_fetch_add(&shared->waited_ticks, ticks() - since);
 	if (next < 0 || next > TAP_PROBE_LARGEST_GAP)
 		next = TAP_PROBE_LARGEST_GAP;
 	frame->slot->gap = next;
-	frame->slot->left = next;
+	frame->slot->interval = interval;
+	/* We have called nothing meanwhile: whoever counted here did not sleep
+	 * with us. What it asked for went by. */
+	others = claimed - __atomic_exchange_n(&frame->slot->left, next, __ATOMIC_ACQ_REL);
+	if (others > 0 && others < TAP_PROBE_LARGEST_GAP)
+		atomic_fetch_add(&shared->crowded, 1);
 }
 
 IN_PROBE void tap_probe_after(struct frame *frame)
@@ -370,7 +445,8 @@ IN_PROBE void tap_probe_after(struct frame *frame)
 		sample(frame);
 		return;
 	}
-	frame->slot->left = frame->gap;
+	frame->slot->gap = own_gap(frame->interval);
+	frame->slot->left = frame->slot->gap;
 }
 
 IN_PROBE void tap_probe_freeing(struct frame *frame)
