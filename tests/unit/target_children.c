@@ -489,7 +489,7 @@ static void test_killed_while_we_leave(void **state)
 		tracing_begin(&t);
 		wait_until(shared->rounds > 0);
 		atomic_store(&t.stop, true);
-		tap_target_kick(t.thread);
+		tap_target_kick(t.tid);
 		kill(pid, SIGKILL);
 		tracing_end(&t);
 		assert_no_error(t.attached);

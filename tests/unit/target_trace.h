@@ -47,6 +47,7 @@ struct tracing {
 	void (*once_planted)(struct tracing *tracing); /* in the tracer */
 	/* private */
 	pthread_t thread;
+	pid_t tid; /* of the tracer, once everything is planted */
 	sem_t planted;
 	atomic_bool stop;
 	/* for the test, after tracing_end() */
@@ -158,6 +159,7 @@ static inline void *tracing_run(void *context)
 	struct tracing *t = context;
 	struct tap_process process = {0};
 
+	t->tid = gettid();
 	t->attached = tap_process_read(t->pid, &process);
 	if (!t->attached)
 		t->attached = tap_target_attach(&process, &t->target);
@@ -192,7 +194,7 @@ static inline void tracing_join(struct tracing *t, bool kick)
 
 	for (;;) {
 		if (kick)
-			tap_target_kick(t->thread);
+			tap_target_kick(t->tid);
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_nsec += 1000000;
 		if (until.tv_nsec >= 1000000000) {
