@@ -111,6 +111,57 @@ class PeakOf:
         return sum(self.peaks.values())
 
 
+# ---------------------------------------------------------------- the others
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def _busy_ticks():
+    """What all processors have done, and what the machine below took of them."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def _own_ticks():
+    """What this process and all that comes from it have done, ended ones too."""
+    ticks = 0
+    for pid in family(os.getpid()):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open("/proc/%d/stat" % pid) as stat:
+                ticks += sum(map(int, stat.read().rsplit(")", 1)[1].split()[11:15]))
+    return ticks
+
+
+class Others:
+    """How many processors' worth of work everything else on the machine does:
+    two threads of one core, and its caches, are not two machines."""
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self):
+        self.since, self.busy, self.own = time.monotonic(), _busy_ticks(), _own_ticks()
+
+    @property
+    def share(self):
+        ticks = (_busy_ticks() - self.busy) - (_own_ticks() - self.own)
+        return max(0, ticks / TICKS_PER_S / (time.monotonic() - self.since))
+
+
+def wait_until_quiet(limit, patience_s):
+    """Until the others use less than that; False where they do not stop."""
+    end = time.monotonic() + patience_s
+    others = Others()
+    while True:
+        time.sleep(0.5)
+        if others.share <= limit:
+            return True
+        if time.monotonic() >= end:
+            return False
+        others.restart()
+
+
 # ---------------------------------------------------------------- programs
 
 class Program:

@@ -20,7 +20,7 @@ def operation():
 
 
 def leak():
-    kept.append(numpy.ones(8192))  # LEAK
+    kept.append(numpy.arange(8192.0))  # LEAK
     return kept[-1].nbytes
 
 
