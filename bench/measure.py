@@ -16,6 +16,9 @@ READY_S = 90
 END_S = 60
 LOOK_S = 0.05
 MIB = 1 << 20
+# A measurement counts as undisturbed where all else on the machine used less
+# than this many processors.
+QUIET = 0.1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
