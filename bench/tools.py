@@ -185,7 +185,7 @@ class MemrayRun(Memray):
 
     def __init__(self, objects):
         self.objects = objects
-        self.name = "memray run" + (", objects" if objects else "")
+        self.name = "memray run" + (" +objects" if objects else "")
 
     def env(self, folder):
         return {"BENCH_TIDY": "1"}
@@ -200,7 +200,7 @@ class MemrayAttach(Memray):
 
     def __init__(self, objects):
         self.objects = objects
-        self.name = "memray attach" + (", objects" if objects else "")
+        self.name = "memray attach" + (" +objects" if objects else "")
 
     def missing(self, bench):
         return Tool.missing(self, bench) or Memray.missing(self, bench)
