@@ -41,7 +41,7 @@ static int pin(int cpu)
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
+	CPU_SET((size_t)cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set);
 }
 
@@ -83,7 +83,8 @@ static int by_size(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	static uint64_t waited[COUNT_MAX];
-	struct page *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct page *page =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint32_t count = argc == 4 ? (uint32_t)atol(argv[3]) : 5000;
 	double sum = 0;
 	pid_t child;

@@ -86,8 +86,9 @@ static void report(size_t looks, uint64_t samples, double sum_us)
 		bins[bin]++;
 	}
 	printf("{\"looks\": %zu, \"samples\": %lu, \"median_us\": %.2f, \"mean_us\": %.2f, "
-	       "\"p95_us\": %.2f, \"histogram\": [", looks, samples,
-		waits_us[looks / 2], sum_us / (double)samples, waits_us[looks - 1 - looks / 20]);
+	       "\"p95_us\": %.2f, \"histogram\": [",
+		looks, samples, waits_us[looks / 2], sum_us / (double)samples,
+		waits_us[looks - 1 - looks / 20]);
 	for (unsigned i = 0; i < BINS; i++)
 		printf("%s%lu", i ? ", " : "", bins[i]);
 	puts("]}");
@@ -104,7 +105,8 @@ int main(int argc, char **argv)
 	int fd = argc == 3 ? open_shared(atoi(argv[1])) : -1;
 
 	if (fd < 0) {
-		fputs("usage: bench_waits PID SECONDS, of a process with heaptap's probes\n", stderr);
+		fputs("usage: bench_waits PID SECONDS, of a process with heaptap's probes\n",
+			stderr);
 		return 2;
 	}
 	shared = mmap(NULL, sizeof(*shared), PROT_READ, MAP_SHARED, fd, 0);

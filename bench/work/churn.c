@@ -70,8 +70,8 @@ __attribute__((noinline)) static void churn(struct worker *w)
 		if (*slot)
 			*(volatile char *)*slot = 1;
 	}
-	atomic_store_explicit(&w->ops,
-		atomic_load_explicit(&w->ops, memory_order_relaxed) + PIECE, memory_order_relaxed);
+	atomic_store_explicit(&w->ops, atomic_load_explicit(&w->ops, memory_order_relaxed) + PIECE,
+		memory_order_relaxed);
 }
 
 static void *work(void *worker)
