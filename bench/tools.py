@@ -67,11 +67,13 @@ def first_of(workload, places):
     return "no"
 
 
-def start(argv, folder, log, **popen):
+def start(argv, folder, log, answers=True, **popen):
+    """A tool in the background. What it says goes to the log; of one whose
+    answers do not, errors alone."""
     with open(folder / log, "w") as out:
-        return subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out,
-                                stderr=subprocess.STDOUT, preexec_fn=measure.die_with_parent,
-                                **popen)
+        return subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
+                                stdout=out if answers else subprocess.DEVNULL, stderr=out,
+                                preexec_fn=measure.die_with_parent, **popen)
 
 
 def end(process, name, signal_number=signal.SIGINT, timeout=60):
@@ -96,11 +98,12 @@ class Heaptap(Tool):
     def attach(self, bench, program, folder, seconds):
         answer = folder / "answer.json"
         process = start([bench.heaptap, "trace", *self.options, "-d", "%gs" % seconds, "-q",
-                         "--json", "-o", answer, program.pid], folder, "log")
+                         "--json", "-o", answer, program.pid], folder, "log", answers=False)
         try:
             with measure.PeakOf(process.pid) as memory:
                 if process.wait(seconds + 60):
-                    raise Failed(measure.last_line((folder / "log").read_text()))
+                    # Advice is below it.
+                    raise Failed((folder / "log").read_text().partition("\n")[0])
         except subprocess.TimeoutExpired:
             end(process, "heaptap")
             raise Failed("heaptap did not end")
