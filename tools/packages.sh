@@ -14,6 +14,8 @@ test_packages="
 	libcmocka-dev python3 python3-dev python3-venv python3-pytest
 	binutils gdb strace util-linux procps debootstrap nginx-light redis-server
 "
+# What bench/run compares heaptap with.
+bench_packages="python3 python3-venv heaptrack bpftrace gdb lldb redis-server"
 lint_packages="clang clang-format mandoc shellcheck"
 
 # Runs a command and shows what it said only where it failed.
