@@ -9,22 +9,27 @@
 void cells_init(struct sampler *s)
 {
 	s->cells = tap_alloc(TAP_PROBE_CELLS * sizeof(*s->cells));
+	s->marks = tap_alloc((1u << TAP_PROBE_FILTER_BITS) * sizeof(*s->marks));
 }
 
 void cells_deinit(struct sampler *s)
 {
 	free(s->cells);
+	free(s->marks);
 	tap_vector_free(&s->used);
 }
 
-/* The filter counts; 255 stays for good, which costs a look into the cells. */
+/* What the filter does not hold itself: how many watched blocks have an index,
+ * and all their tags, so that the last one's is known again. */
 static void mark(struct sampler *s, uint64_t addr, bool on)
 {
-	_Atomic uint8_t *uses = &s->shared->filter[tap_probe_filter_index(addr)];
-	uint8_t now = atomic_load(uses);
+	uint64_t index = tap_probe_filter_index(addr);
+	struct cell_mark *mark = &s->marks[index];
 
-	if (now < UINT8_MAX)
-		atomic_store(uses, (uint8_t)(on ? now + 1 : now ? now - 1 : 0));
+	mark->tags ^= tap_probe_filter_tag(addr);
+	mark->blocks += on ? 1 : UINT32_MAX;
+	atomic_store(&s->shared->filter[index],
+		mark->blocks > 1 ? (uint8_t)TAP_PROBE_TAG_SEVERAL : mark->tags);
 }
 
 static uint32_t *find(struct sampler *s, uint64_t addr, uint32_t *index_ret)

@@ -12,6 +12,13 @@
 /* One answer that came late, on a machine that is busy, is no cost that a larger
  * interval would save: what counts is half a second and this window, both. */
 #define SMOOTH_NS 500e6
+/* A few waits say little. */
+#define SAMPLES_LEAST 16
+#define LONG_WINDOW_NS 200e6
+/* Samples that cost less than half of what they may: the interval falls again,
+ * by half at most, down to where every call is one. */
+#define FALL_MAX 0.5
+#define SMALLEST_INTERVAL 16.0
 /* What is believed of the threads' waits at most, in times of what heaptap worked
  * for them: two switches between tasks are the rest. Where more threads run
  * than there are processors, each waits for its turn as well, and so may we;
@@ -115,7 +122,8 @@ void control_adjust(struct sampler *s)
 	double budget = options->overhead > 0 ? options->overhead : DEFAULT_OVERHEAD;
 	double fixed, share, length_ns = (double)(tap_clock_ns() - s->window.since.ns);
 
-	if (length_ns < WINDOW_NS)
+	if (length_ns < WINDOW_NS ||
+		(s->window.samples < SAMPLES_LEAST && length_ns < LONG_WINDOW_NS))
 		return;
 	shares(s, &s->window.since, 0, &fixed, &share);
 	s->recent_share += (share - s->recent_share) * -expm1(-length_ns / SMOOTH_NS);
@@ -128,6 +136,14 @@ void control_adjust(struct sampler *s)
 						      s->window.bytes / s->window.samples;
 
 		s->interval_bytes = from * rise;
+		s->changed_ns = s->window.since.ns;
+	} else if (!options->exact && !options->sample_bytes && share * 2 < budget &&
+		s->recent_share * 2 < budget &&
+		(double)(tap_clock_ns() - s->changed_ns) >= SMOOTH_NS) {
+		s->changed_ns = tap_clock_ns();
+		s->interval_bytes *= fmax(s->recent_share * 2 / budget, FALL_MAX);
+		if (s->interval_bytes < SMALLEST_INTERVAL)
+			s->interval_bytes = 0;
 	}
 	open_window(s);
 }

@@ -40,6 +40,12 @@ struct code_range {
 	uint64_t start, end;
 };
 
+/* Of the watched blocks that have one index of the filter. */
+struct cell_mark {
+	uint32_t blocks;
+	uint8_t tags; /* all of them, each added by XOR */
+};
+
 struct sampler {
 	struct recorder *rec;
 	struct tap_probes *probes;
@@ -52,6 +58,7 @@ struct sampler {
 	uint64_t random;
 	/* cells.c */
 	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
+	struct cell_mark *marks; /* for each byte of the filter */
 	TAP_VECTOR(uint32_t) used;
 	uint64_t full;        /* blocks for which no cell was free */
 	/* control.c */
@@ -63,6 +70,7 @@ struct sampler {
 		unsigned count, same;
 		uint64_t core;
 	} cores;
+	uint64_t changed_ns;  /* when the interval last was */
 	double recent_share;  /* of the time that samples take */
 	uint64_t began_ns;
 	struct sampler_times began;

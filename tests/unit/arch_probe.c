@@ -355,7 +355,7 @@ static void add_cell(struct world *world, uint64_t addr)
 
 	cell->addr = addr;
 	cell->word = 5 << 8 | TAP_PROBE_CELL_LIVE;
-	world->shared->filter[tap_probe_filter_index(addr)]++;
+	world->shared->filter[tap_probe_filter_index(addr)] = tap_probe_filter_tag(addr);
 }
 
 static uint64_t cell_state(struct world *world, uint64_t addr)

@@ -149,9 +149,9 @@ struct tap_probe_shared {
 	uint64_t unused[8];
 	struct tap_probe_record records[TAP_PROBE_RECORDS];
 	struct tap_probe_cell cells[TAP_PROBE_CELLS];
-	/* For each hash of an address: how many watched blocks have it, 255 and
-	 * more alike. Bytes, as to test a bit takes the processor longer. heaptap
-	 * alone writes it, before it answers. */
+	/* By index: 0, the tag of the watched block that has it, or
+	 * TAP_PROBE_TAG_SEVERAL. Bytes, as to test a bit takes the processor longer.
+	 * heaptap alone writes it, before it answers. */
 	_Atomic uint8_t filter[1u << TAP_PROBE_FILTER_BITS];
 };
 
@@ -191,11 +191,25 @@ struct tap_probe_spec {
 #define TAP_PROBE_SHARED_BYTES TAP_PROBE_ALIGN(sizeof(struct tap_probe_shared))
 #define TAP_PROBE_REGION_BYTES (TAP_PROBE_SHARED_AT + TAP_PROBE_SHARED_BYTES)
 
-/* The hash of the filter and the home of the cells. */
+/* Neighbours have neighbouring bytes, so that the filter takes up no more of the
+ * processor's cache than the blocks that are in use: of each 16 bytes of
+ * memory one, the same again for what lies 16 MiB further. */
+#define TAP_PROBE_GRANULE_SHIFT 4
 static inline uint64_t tap_probe_filter_index(uint64_t addr)
 {
-	return (addr * UINT64_C(0x61c88647)) >> (64 - TAP_PROBE_FILTER_BITS);
+	return addr >> TAP_PROBE_GRANULE_SHIFT & ((1u << TAP_PROBE_FILTER_BITS) - 1);
 }
+
+/* What tells those apart, mostly. */
+#define TAP_PROBE_TAG_SHIFT (TAP_PROBE_FILTER_BITS + TAP_PROBE_GRANULE_SHIFT)
+#define TAP_PROBE_TAG_MASK 127u
+#define TAP_PROBE_TAG_SEVERAL 255u
+static inline uint8_t tap_probe_filter_tag(uint64_t addr)
+{
+	return (uint8_t)((addr >> TAP_PROBE_TAG_SHIFT & TAP_PROBE_TAG_MASK) + 1);
+}
+
+/* The home of a cell. */
 
 static inline uint32_t tap_probe_cell_home(uint64_t addr)
 {

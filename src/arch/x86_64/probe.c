@@ -93,6 +93,7 @@ static size_t emit_branch(struct emitter *e, uint8_t opcode);
 static void land(struct emitter *e, size_t branch);
 
 #define JB 0x72
+#define JE 0x74
 #define JNE 0x75
 #define JBE 0x76
 #define JA 0x77
@@ -136,12 +137,14 @@ static void emit_count_product(
 	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
 }
 
-/* Not zero: the filter knows the block's hash. */
+/* rax: the filter's byte for this block. Not zero: one is watched whose address
+ * has the same index. */
 static void emit_filter(struct emitter *e, enum reg block)
 {
-	PUT(e, 0x48, 0x69, (uint8_t)(0xc0 | block), 0x47, 0x86, 0xc8, 0x61); /* imul $,%block,%rax */
-	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);                /* shr */
-	PUT(e, 0x48, 0x03, 0x05);                                            /* add filter,%rax */
+	PUT(e, 0x48, 0x89, (uint8_t)(0xc0 | (unsigned)block << 3)); /* mov %block,%rax */
+	PUT(e, 0x48, 0xc1, 0xe0, 64 - TAP_PROBE_TAG_SHIFT);         /* shl */
+	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);       /* shr */
+	PUT(e, 0x48, 0x03, 0x05);                                   /* add filter,%rax */
 	put_displacement(e, e->desc + sizeof(struct desc) + sizeof(uint64_t));
 	PUT(e, 0x80, 0x38, 0); /* cmpb $0,(%rax) */
 }
@@ -181,14 +184,35 @@ static void emit_slow(struct emitter *e, const uint8_t *label)
 	put_displacement(e, common_at(e, label));
 }
 
+/* Of a byte that is not zero: where the jumps end that are taken if this may be
+ * the block. */
+static void emit_tag(struct emitter *e, enum reg block, size_t marked_ret[2])
+{
+	PUT(e, 0x0f, 0xb6, 0x00);             /* movzbl (%rax),%eax */
+	PUT(e, 0x3c, TAP_PROBE_TAG_SEVERAL);  /* cmp $,%al */
+	marked_ret[0] = emit_branch(e, JE);
+	PUT(e, 0x51);                                               /* push %rcx */
+	PUT(e, 0x48, 0x89, (uint8_t)(0xc1 | (unsigned)block << 3)); /* mov %block,%rcx */
+	PUT(e, 0x48, 0xc1, 0xe9, TAP_PROBE_TAG_SHIFT);              /* shr $,%rcx */
+	PUT(e, 0x83, 0xe1, TAP_PROBE_TAG_MASK);                     /* and $,%ecx */
+	PUT(e, 0xff, 0xc1);                                         /* inc %ecx */
+	PUT(e, 0x38, 0xc8);                                         /* cmp %cl,%al */
+	PUT(e, 0x59);                                               /* pop %rcx: flags stay */
+	marked_ret[1] = emit_branch(e, JE);
+}
+
 static void emit_free(struct emitter *e, enum reg block)
 {
-	size_t marked;
+	size_t some, marked[2];
 
 	emit_filter(e, block);
-	marked = emit_branch(e, JNE);
+	some = emit_branch(e, JNE);
 	emit_go_on(e);
-	land(e, marked);
+	land(e, some);
+	emit_tag(e, block, marked);
+	emit_go_on(e);
+	land(e, marked[0]);
+	land(e, marked[1]);
 	emit_slow(e, tap_probe_slow_free);
 }
 
@@ -217,16 +241,16 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
 	uint32_t limit = spec->limit_bytes;
-	size_t marked = 0, used_up, beyond;
+	size_t some = 0, unmarked = 0, marked[2], used_up, beyond;
+	enum reg block = kind == TAP_PROBE_RESIZE12 ? RSI : RDI;
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
-		enum reg block = kind == TAP_PROBE_RESIZE12 ? RSI : RDI;
-
 		if (spec->passes_null)
 			emit_null(e, block);
 		emit_filter(e, block);
-		marked = emit_branch(e, JNE);
+		some = emit_branch(e, JNE);
+		unmarked = e->size_bytes;
 	}
 	if (spec->passes_alignment && kind == TAP_PROBE_SIZE1)
 		emit_alignment(e, spec->passes_alignment);
@@ -253,8 +277,13 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 	/* 2^63 bytes and more would wind the countdown up. */
 	beyond = emit_branch(e, JB);
 	emit_go_on(e);
-	if (marked) {
-		land(e, marked);
+	if (some) {
+		land(e, some);
+		emit_tag(e, block, marked);
+		PUT(e, 0xe9); /* jmp */
+		put_displacement(e, e->at + unmarked);
+		land(e, marked[0]);
+		land(e, marked[1]);
 		PUT(e, 0x31, 0xc0); /* xor %eax,%eax: not counted yet */
 	}
 	land(e, used_up);

@@ -133,7 +133,9 @@ INLINE int succeeded(const struct frame *frame)
 
 INLINE int is_marked(struct tap_probe_shared *shared, uint64_t addr)
 {
-	return shared->filter[tap_probe_filter_index(addr)] != 0;
+	uint8_t tag = shared->filter[tap_probe_filter_index(addr)];
+
+	return tag == TAP_PROBE_TAG_SEVERAL || tag == tap_probe_filter_tag(addr);
 }
 
 /* The cell of a sampled block that is live; its word as it was read. */
