@@ -56,12 +56,15 @@ static bool is_of_allocator(enum tap_entry_kind kind)
 	return kind != TAP_ENTRY_MMAP && kind != TAP_ENTRY_MUNMAP && kind != TAP_ENTRY_MREMAP;
 }
 
+/* As trace would by itself. */
 static enum tap_entry_how how_of(struct tap_symbols *symbols, const struct tap_entry *entry)
 {
 	_cleanup_error_ struct tap_error *no_probe = NULL;
 
 	if (entry->problem)
 		return TAP_ENTRY_NONE;
+	if (!HEAPTAP_PROBE)
+		return TAP_ENTRY_BREAKPOINT;
 	no_probe = probed_check(symbols, entry);
 	return no_probe ? TAP_ENTRY_BREAKPOINT : TAP_ENTRY_JUMP;
 }
