@@ -154,3 +154,13 @@ def test_python_in_another_root(tmp_path):
         answer = run_json("info", target.pid)
         assert answer["runtime"]["kind"] == "cpython"
         assert some_interpreter().root is None
+
+
+def test_how_calls_are_seen(leak):
+    """As trace sees them then."""
+    def how(answer):
+        return {(e["module"], e["symbol"]): e["how"] for e in answer["entry_points"]}
+
+    told = how(run_json("info", leak.pid))
+    assert how(run_json("trace", leak.pid, "-d", "500ms")) == told
+    assert "breakpoint" in told.values() or "jump" in told.values(), told
