@@ -347,30 +347,28 @@ static void *run_place(void *context)
 	return recorder_run_breakpoints(rec, &start);
 }
 
-static void *run_apply(void *context)
+/* Attached, for one piece of work. */
+static struct tap_error *attached(struct sampler *s,
+	struct tap_error *(*work)(struct tap_probes *probes, struct tap_target *target))
 {
-	struct sampler *s = context;
 	struct tap_error *err;
 
 	tap_log_defer();
 	sampler_hurry();
 	err = recorder_attach(s->rec);
 	if (!err)
-		err = tap_probes_apply(s->probes, s->rec->target);
+		err = work(s->probes, s->rec->target);
 	return release(s->rec, err);
+}
+
+static void *run_apply(void *context)
+{
+	return attached(context, tap_probes_apply);
 }
 
 static void *run_remove(void *context)
 {
-	struct sampler *s = context;
-	struct tap_error *err;
-
-	tap_log_defer();
-	sampler_hurry();
-	err = recorder_attach(s->rec);
-	if (!err)
-		err = tap_probes_remove(s->probes, s->rec->target);
-	return release(s->rec, err);
+	return attached(context, tap_probes_remove);
 }
 
 struct tap_error *placing_place(struct sampler *s)

@@ -5,86 +5,38 @@
  * outside has to be the same. HEAPTAP_TEST_SID names a tree of another
  * distribution whose interpreters are run in it (as root).
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
-#include "unit.h"
-#include "python_interpreters.h"
+#include "python_target.h"
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/vector.h"
-#include "heaptap/proc/maps.h"
 #include "heaptap/python/mix.h"
-#include "heaptap/python/python.h"
 #include "heaptap/symbol/unwind.h"
 #include "python/runtime.h"
 
 #define MAX_FRAMES 256
-/* Versions that are not read only say that they are there. */
-#define START                                                                     \
-	"import io, os, sys; "                                                    \
-	"sys.version_info < (3, 8) and (os.write(1, b'E\\n'), os.read(0, 1)) or " \
-	"eval(compile(io.open(3, encoding='utf-8').read(), 'parked.py', 'exec'))"
 
 struct target {
-	pid_t pid;
-	FILE *told;
-	int input;
-	struct tap_memory *memory;
-	struct tap_maps maps;
-	struct tap_symbols *symbols;
+	struct python_target process;
 	struct tap_unwinder *unwinder;
-	struct tap_python *python;
 	struct tap_strings *strings;
 };
 
-static void start(struct target *target, const struct interpreter *interpreter)
-{
-	int in[2], out[2];
-
-	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	target->pid = fork();
-	assert_true(target->pid >= 0);
-	if (!target->pid)
-		run_interpreter(interpreter, "parked.py", START, in[0], out[1]);
-	close(in[0]);
-	close(out[1]);
-	target->input = in[1];
-	target->told = fdopen(out[0], "r");
-}
-
 static void look(struct target *target)
 {
-	assert_ok(tap_memory_open(target->pid, false, &target->memory));
-	assert_ok(tap_maps_read(target->pid, &target->maps));
-	assert_ok(tap_symbols_open(
-		target->pid, target->memory, &target->maps, NULL, &target->symbols));
-	target->unwinder = tap_unwinder_create(target->symbols);
-	assert_ok(tap_python_open(target->symbols, target->memory, &target->python));
-	assert_non_null(target->python);
+	python_target_look(&target->process);
+	target->unwinder = tap_unwinder_create(target->process.symbols);
 	target->strings = tap_strings_create();
 }
 
 static void stop(struct target *target)
 {
 	tap_strings_destroy(target->strings);
-	tap_python_close(target->python);
 	tap_unwinder_destroy(target->unwinder);
-	tap_symbols_close(target->symbols);
-	tap_maps_deinit(&target->maps);
-	tap_memory_close(target->memory);
-	close(target->input);
-	fclose(target->told);
-	kill(target->pid, SIGKILL);
-	waitpid(target->pid, NULL, 0);
+	python_target_stop(&target->process);
 }
 
 /* What the target told: lines of fields with tabs between. */
@@ -119,7 +71,7 @@ static void read_told(struct target *target, struct told *told)
 	_cleanup_free_ char *line = NULL;
 	size_t capacity = 0;
 
-	while (getline(&line, &capacity, target->told) > 0) {
+	while (getline(&line, &capacity, target->process.told) > 0) {
 		line[strcspn(line, "\n")] = '\0';
 		if (line[0] == 'E')
 			return;
@@ -135,23 +87,6 @@ static void read_told(struct target *target, struct told *told)
 		}
 	}
 	fail_msg("the target ended early");
-}
-
-/* The last thing the main thread does is to read its standard input. */
-static void wait_until_parked(const struct target *target)
-{
-	char path[64], text[256];
-
-	snprintf(path, sizeof(path), "/proc/%d/syscall", target->pid);
-	for (int tries = 0; tries < 20000; tries++) {
-		_cleanup_fclose_ FILE *f = fopen(path, "r");
-
-		assert_non_null(f);
-		if (fgets(text, sizeof(text), f) && strncmp(text, "0 0x0 ", 6) == 0)
-			return;
-		usleep(1000);
-	}
-	fail_msg("the target does not come to rest: %s", text);
 }
 
 static void told_deinit(struct told *told)
@@ -171,14 +106,14 @@ static void told_deinit(struct told *told)
 static void compare_frames(struct target *target, const struct told_thread *thread, uint64_t state)
 {
 	struct tap_python_frame frames[MAX_FRAMES];
-	size_t count = tap_python_frames(target->python, state, frames, MAX_FRAMES);
+	size_t count = tap_python_frames(target->process.python, state, frames, MAX_FRAMES);
 
 	for (size_t i = 0; i < count && i < thread->frames.count; i++) {
 		const struct told_frame *told = &thread->frames.items[i];
 		struct tap_frame frame;
 
 		assert_true(frames[i].key & TAP_PYTHON_KEY);
-		tap_python_resolve(target->python, frames[i].key, target->strings, &frame);
+		tap_python_resolve(target->process.python, frames[i].key, target->strings, &frame);
 		assert_non_null(frame.function);
 		assert_string_equal(frame.function, told->function);
 		assert_string_equal(frame.file, told->file);
@@ -194,7 +129,7 @@ static void read_registers(const struct target *target, pid_t tid, struct tap_re
 	_cleanup_fclose_ FILE *f = NULL;
 	char path[64], text[256] = "", *at;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", target->pid, tid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", target->process.pid, tid);
 	f = fopen(path, "r");
 	assert_non_null(f);
 	assert_non_null(fgets(text, sizeof(text), f));
@@ -218,19 +153,19 @@ static void compare_mixed(struct target *target, const struct told_thread *threa
 	size_t count, native_count, mixed_count, evals = 0, wanted = 0, python_count = 0;
 	struct tap_regs regs;
 
-	count = tap_python_frames(target->python, state, frames, MAX_FRAMES);
+	count = tap_python_frames(target->process.python, state, frames, MAX_FRAMES);
 	read_registers(target, thread->tid, &regs);
 	native_count = tap_unwind(
-		target->unwinder, target->memory, &regs, TAP_UNWIND_SP_PC, native, MAX_FRAMES);
+		target->unwinder, target->process.memory, &regs, TAP_UNWIND_SP_PC, native, MAX_FRAMES);
 	for (size_t i = 0; i < native_count; i++)
-		evals += tap_python_is_eval(target->python, native[i].pc - native[i].is_call);
+		evals += tap_python_is_eval(target->process.python, native[i].pc - native[i].is_call);
 	for (size_t i = 0; i < count; i++)
 		wanted += frames[i].entry + (size_t)frames[i].empty_evals;
 	if (evals != wanted)
 		fail_msg("%s: %zu evaluations among %zu native frames, not %zu",
 			thread->frames.items[1].function, evals, native_count, wanted);
 	mixed_count = tap_python_mix(
-		target->python, native, native_count, frames, count, mixed, MAX_FRAMES * 2);
+		target->process.python, native, native_count, frames, count, mixed, MAX_FRAMES * 2);
 	for (size_t i = 0; i < mixed_count; i++)
 		python_count += (mixed[i].key & TAP_PYTHON_KEY) != 0;
 	assert_int_equal(python_count, count);
@@ -242,21 +177,21 @@ static void compare_thread(struct target *target, const struct told_thread *thre
 	int holds_gil;
 	uint64_t state;
 
-	state = tap_python_thread(target->python, thread->tid, thread->pthread, &holds_gil);
+	state = tap_python_thread(target->process.python, thread->tid, thread->pthread, &holds_gil);
 	assert_true(state != 0);
 	assert_int_equal(holds_gil, 0); /* all of them wait */
 	compare_frames(target, thread, state);
 	/* Again, from what is remembered now. */
 	compare_frames(target, thread, state);
 	compare_mixed(target, thread, state);
-	if (tap_python_info(target->python)->hex >= 0x030b0000)
-		assert_true(tap_python_thread(target->python, thread->tid, 0, NULL) == state);
+	if (tap_python_info(target->process.python)->hex >= 0x030b0000)
+		assert_true(tap_python_thread(target->process.python, thread->tid, 0, NULL) == state);
 }
 
 static void compare_list(struct target *target, const struct told *told)
 {
 	struct tap_python_thread_state states[64];
-	size_t count = tap_python_threads(target->python, states, 64);
+	size_t count = tap_python_threads(target->process.python, states, 64);
 
 	assert_int_equal(count, told->threads.count);
 	for (size_t i = 0; i < count; i++) {
@@ -267,7 +202,7 @@ static void compare_list(struct target *target, const struct told *told)
 		assert_true(found);
 		assert_int_equal(states[i].interpreter, 0);
 	}
-	assert_true(tap_python_thread(target->python, 1, 0x1234, NULL) == 0);
+	assert_true(tap_python_thread(target->process.python, 1, 0x1234, NULL) == 0);
 }
 
 /* Tables are where they are whichever way they were found. */
@@ -276,22 +211,22 @@ static void compare_tables(struct target *target)
 	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
 	uint64_t scanned[TAP_PYTHON_DOMAINS];
 
-	assert_ok(tap_python_tables(target->python, tables));
+	assert_ok(tap_python_tables(target->process.python, tables));
 	for (int i = 0; i < TAP_PYTHON_DOMAINS; i++) {
 		assert_int_equal(tables[i].domain, i);
 		for (int j = 0; j < 4; j++) {
 			const struct tap_mapping *mapping =
-				tap_maps_find(&target->maps, tables[i].functions[j]);
+				tap_maps_find(&target->process.maps, tables[i].functions[j]);
 
 			assert_non_null(mapping);
 			assert_true(mapping->executable);
-			assert_string_equal(mapping->path, tap_python_info(target->python)->module);
+			assert_string_equal(mapping->path, tap_python_info(target->process.python)->module);
 		}
 	}
 	assert_memory_equal(tables[TAP_PYTHON_MEM].functions, tables[TAP_PYTHON_OBJ].functions,
 		sizeof(tables[0].functions));
-	if (target->python->layout.minor < 12) {
-		assert_true(tap_python_tables_scan(target->python, scanned));
+	if (target->process.python->layout.minor < 12) {
+		assert_true(tap_python_tables_scan(target->process.python, scanned));
 		for (int i = 0; i < TAP_PYTHON_DOMAINS; i++)
 			assert_true(scanned[i] == tables[i].addr);
 	}
@@ -301,13 +236,13 @@ static void compare_tables(struct target *target)
  * too big; the module's data lies in none. */
 static void compare_pools(struct target *target, const struct told *told)
 {
-	struct tap_python *python = target->python;
+	struct tap_python *python = target->process.python;
 	struct tap_python_thread_state states[64];
 	size_t count = tap_python_threads(python, states, 64), pooled = 0;
 
 	assert_true(count == told->threads.count);
-	for (size_t i = 0; i < target->maps.count; i++) {
-		const struct tap_mapping *mapping = &target->maps.items[i];
+	for (size_t i = 0; i < target->process.maps.count; i++) {
+		const struct tap_mapping *mapping = &target->process.maps.items[i];
 
 		if (*mapping->path || !mapping->writable)
 			continue;
@@ -322,7 +257,7 @@ static void compare_pools(struct target *target, const struct told *told)
 
 static void test_supported(struct target *target, const struct told *told)
 {
-	const struct tap_python_info *info = tap_python_info(target->python);
+	const struct tap_python_info *info = tap_python_info(target->process.python);
 
 	assert_string_equal(info->reason, "");
 	assert_true(info->supported);
@@ -334,8 +269,8 @@ static void test_supported(struct target *target, const struct told *told)
 	compare_list(target, told);
 	compare_tables(target);
 	compare_pools(target, told);
-	assert_true(target->python->eval_count > 0);
-	assert_true(tap_python_is_eval(target->python, target->python->eval[0].start));
+	assert_true(target->process.python->eval_count > 0);
+	assert_true(tap_python_is_eval(target->process.python, target->process.python->eval[0].start));
 }
 
 /* With an allocator of another kind in the tables they are found all the same. */
@@ -350,9 +285,9 @@ static void finds_tables_under_hooks(void **state)
 		struct told told = {0};
 
 		interpreter.setting = settings[i];
-		start(&target, &interpreter);
+		python_target_start(&target.process, &interpreter, "parked.py");
 		read_told(&target, &told);
-		wait_until_parked(&target);
+		python_target_wait_parked(&target.process);
 		look(&target);
 		if (told.hex)
 			compare_tables(&target);
@@ -363,16 +298,16 @@ static void finds_tables_under_hooks(void **state)
 
 static void test_unsupported(struct target *target, const char *path)
 {
-	const struct tap_python_info *info = tap_python_info(target->python);
+	const struct tap_python_info *info = tap_python_info(target->process.python);
 	struct tap_python_table tables[TAP_PYTHON_DOMAINS];
 
 	assert_false(info->supported);
 	assert_non_null(strstr(path, info->version));
 	assert_non_null(strstr(info->reason, "no layout for CPython "));
-	assert_int_equal(tap_python_threads(target->python, NULL, 0), 0);
-	assert_true(tap_python_thread(target->python, target->pid, 0, NULL) == 0);
-	assert_code(tap_python_tables(target->python, tables), TAP_ERR_NOT_FOUND);
-	assert_int_equal(tap_python_pool_block_size(target->python, 4096), 0);
+	assert_int_equal(tap_python_threads(target->process.python, NULL, 0), 0);
+	assert_true(tap_python_thread(target->process.python, target->process.pid, 0, NULL) == 0);
+	assert_code(tap_python_tables(target->process.python, tables), TAP_ERR_NOT_FOUND);
+	assert_int_equal(tap_python_pool_block_size(target->process.python, 4096), 0);
 }
 
 static void reads_what_the_interpreter_says(void **state)
@@ -381,9 +316,9 @@ static void reads_what_the_interpreter_says(void **state)
 	struct target target = {0};
 	struct told told = {0};
 
-	start(&target, interpreter);
+	python_target_start(&target.process, interpreter, "parked.py");
 	read_told(&target, &told);
-	wait_until_parked(&target);
+	python_target_wait_parked(&target.process);
 	look(&target);
 	if (told.hex)
 		test_supported(&target, &told);

@@ -198,18 +198,10 @@ static void try_all_ways(void *unused)
 		usleep(100);
 }
 
-static struct tracing begin_tracing(pid_t pid)
-{
-	return (struct tracing){
-		.pid = pid,
-		.points = {code_push, code_vector, (any_function *)code_constant},
-	};
-}
-
 static void test_every_kind_of_child(void **state)
 {
 	pid_t pid = child_start(try_all_ways, NULL);
-	struct tracing t = begin_tracing(pid);
+	struct tracing t = tracing_of_code(pid);
 
 	(void)state;
 	wait_until(shared->ready);
@@ -264,7 +256,7 @@ static void test_storm_of_children(void **state)
 
 	(void)state;
 	for (int i = 0; i < 25; i++) {
-		struct tracing t = begin_tracing(pid);
+		struct tracing t = tracing_of_code(pid);
 		int before;
 
 		tracing_begin(&t);
@@ -314,7 +306,7 @@ static void test_storm_of_threads(void **state)
 
 	(void)state;
 	for (int i = 0; i < 10; i++) {
-		struct tracing t = begin_tracing(pid);
+		struct tracing t = tracing_of_code(pid);
 		int before;
 
 		tracing_begin(&t);
@@ -449,7 +441,7 @@ static void test_endings(void **state)
 
 		memset(shared, 0, sizeof(*shared));
 		pid = child_start(end_soon, (void *)&endings[i]);
-		t = begin_tracing(pid);
+		t = tracing_of_code(pid);
 		wait_until(shared->ready);
 		tracing_begin(&t);
 		assert_no_error(t.armed);
@@ -465,7 +457,7 @@ static void test_endings(void **state)
 static void test_killed(void **state)
 {
 	pid_t pid = child_start(storm, NULL);
-	struct tracing t = begin_tracing(pid);
+	struct tracing t = tracing_of_code(pid);
 
 	(void)state;
 	tracing_begin(&t);
@@ -483,7 +475,7 @@ static void test_killed_while_we_leave(void **state)
 	(void)state;
 	for (int i = 0; i < 10; i++) {
 		pid_t pid = child_start(thread_storm, NULL);
-		struct tracing t = begin_tracing(pid);
+		struct tracing t = tracing_of_code(pid);
 
 		shared->rounds = 0;
 		tracing_begin(&t);

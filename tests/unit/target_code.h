@@ -57,4 +57,13 @@ __asm__(".pushsection .text\n"
 	".purgem code_function\n"
 	".popsection\n");
 
+/* A tracing with breakpoints at three of them. */
+static inline struct tracing tracing_of_code(pid_t pid)
+{
+	return (struct tracing){
+		.pid = pid,
+		.points = {code_push, code_vector, (any_function *)code_constant},
+	};
+}
+
 #endif

@@ -74,20 +74,12 @@ PLAIN static void call_under_signals(void *unused)
 		usleep(100);
 }
 
-static struct tracing begin_tracing(pid_t pid)
-{
-	return (struct tracing){
-		.pid = pid,
-		.points = {code_push, code_vector, (any_function *)code_constant},
-	};
-}
-
 /* A signal comes at most hits, before the instruction that runs elsewhere has
  * run: none of them is counted twice, or lost. */
 static void test_handlers_among_hits(void **state)
 {
 	pid_t pid = child_start(call_under_signals, NULL);
-	struct tracing t = begin_tracing(pid);
+	struct tracing t = tracing_of_code(pid);
 
 	(void)state;
 	wait_until(shared->ready);
@@ -126,7 +118,7 @@ static void test_come_and_go_among_handlers(void **state)
 
 	(void)state;
 	for (int i = 0; i < 20; i++) {
-		struct tracing t = begin_tracing(pid);
+		struct tracing t = tracing_of_code(pid);
 		long before;
 
 		tracing_begin(&t);
@@ -168,7 +160,7 @@ PLAIN static void trap_for_ever(void *unused)
 static void test_own_traps(void **state)
 {
 	pid_t pid = child_start(trap_for_ever, NULL);
-	struct tracing t = begin_tracing(pid);
+	struct tracing t = tracing_of_code(pid);
 	long before;
 
 	(void)state;
@@ -217,7 +209,7 @@ static bool stands_still(void)
 static void test_stopped_while_traced(void **state)
 {
 	pid_t pid = child_start(call_for_ever, NULL);
-	struct tracing t = begin_tracing(pid);
+	struct tracing t = tracing_of_code(pid);
 	long before;
 
 	(void)state;
@@ -258,7 +250,7 @@ static void test_stopped_before_the_attach(void **state)
 	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
 	before = shared->calls;
 	for (int i = 0; i < 3; i++) {
-		struct tracing t = begin_tracing(pid);
+		struct tracing t = tracing_of_code(pid);
 
 		tracing_begin(&t);
 		assert_no_error(t.armed);
