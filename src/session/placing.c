@@ -75,6 +75,8 @@ static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *en
 	}
 	if (entry->kind == TAP_ENTRY_REALLOCARRAY &&
 		passes_on_to(rec, entry, TAP_ENTRY_REALLOC)) {
+		/* They are seen, by the jump that is there. */
+		rec->points.items[point].how = TAP_ENTRY_JUMP;
 		rec->points.items[point].reason = "its calls are counted at realloc";
 		return NULL;
 	}

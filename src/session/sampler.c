@@ -182,7 +182,10 @@ static void finish(struct sampler *s)
 
 	control_overhead(s, &rec->overhead_fixed, &rec->overhead_samples);
 	rec->sample_interval_bytes = (uint64_t)s->interval_bytes;
-	rec->sampled = s->interval_bytes > 0;
+	/* Also where it has fallen to nothing since. */
+	rec->sampled = s->largest_interval_bytes > 0;
+	/* Who waits is let go; what was posted too late is none of this recording. */
+	atomic_store(&s->answering, false);
 	tap_error_free(tap_probes_disarm(s->probes));
 	atomic_store(&rec->end_ns, tap_clock_ns());
 	cells_sweep(s);
@@ -263,6 +266,9 @@ struct tap_error *sampler_run(struct recorder *rec)
 			"%s; heaptap's code stays in process %d and passes its calls on: heaptap "
 			"clean %d takes it out later",
 			remove->message, rec->pid, rec->pid);
+	/* No report will tell. */
+	if (err && rec->left_behind)
+		tap_log_warn("%s", rec->left_behind);
 	tap_error_free(remove);
 	tap_probes_destroy(s->probes);
 	tap_vector_free(&s->filtered.threads);
