@@ -4,6 +4,8 @@
 
 #define MAX_INTERPRETERS 4096
 #define MAX_THREADS 65536
+/* PEP 684: from here on an interpreter may have a GIL of its own. */
+#define OWN_GIL_HEX 0x030c0000
 
 /* One thread state as it is met: a copy of its head, of thread_bytes. */
 struct visit {
@@ -141,6 +143,12 @@ static uint64_t only_interpreter(struct tap_python *python)
 		!tap_python_try_field(python, interp, layout->interpreter.next, &next))
 		return 0;
 	return next ? 0 : interp;
+}
+
+bool tap_python_takes_turns(struct tap_python *python)
+{
+	return !python->info.free_threaded &&
+	       (python->info.hex < OWN_GIL_HEX || only_interpreter(python));
 }
 
 /* A state that was freed may look as it did, but nothing leads to it. */

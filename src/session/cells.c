@@ -16,7 +16,6 @@ void cells_deinit(struct sampler *s)
 {
 	free(s->cells);
 	free(s->marks);
-	tap_vector_free(&s->used);
 }
 
 /* What the filter does not hold itself: how many watched blocks have an index,
@@ -55,21 +54,16 @@ static void set_word(struct sampler *s, uint32_t index, enum tap_probe_cell_stat
 
 bool cells_add(struct sampler *s, const struct cell_info *info)
 {
-	bool listed;
-
 	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
 		uint32_t index = (tap_probe_cell_home(info->addr) + i) % TAP_PROBE_CELLS;
 
 		if (s->cells[index].used)
 			continue;
-		listed = s->cells[index].listed;
 		s->cells[index] = *info;
-		s->cells[index].used = s->cells[index].listed = true;
+		s->cells[index].used = true;
 		atomic_store(&s->shared->cells[index].addr, info->addr);
 		set_word(s, index, TAP_PROBE_CELL_LIVE);
 		mark(s, info->addr, true);
-		if (!listed)
-			tap_vector_push(&s->used, index);
 		return true;
 	}
 	s->full++;
@@ -105,23 +99,25 @@ static void tell_ledger(struct sampler *s, const struct cell_info *info)
 		tap_ledger_freed(s->rec->ledger, &block);
 }
 
+static void end_if_freed(struct sampler *s, uint32_t index)
+{
+	uint64_t word = atomic_load(&s->shared->cells[index].word);
+
+	/* Its address may have been given out, and noted, again. */
+	if (!s->cells[index].used || (word & STATE_MASK) != TAP_PROBE_CELL_FREED)
+		return;
+	tell_ledger(s, &s->cells[index]);
+	drop(s, index);
+}
+
 void cells_sweep(struct sampler *s)
 {
-	size_t kept = 0;
+	for (uint32_t i = 0; i < TAP_PROBE_CELLS / 64; i++) {
+		uint64_t freed = 0;
 
-	for (size_t i = 0; i < s->used.count; i++) {
-		uint32_t index = s->used.items[i];
-
-		s->cells[index].listed = false;
-		if (!s->cells[index].used)
-			continue;
-		if ((atomic_load(&s->shared->cells[index].word) & STATE_MASK) == TAP_PROBE_CELL_FREED) {
-			tell_ledger(s, &s->cells[index]);
-			drop(s, index);
-			continue;
-		}
-		s->cells[index].listed = true;
-		s->used.items[kept++] = index;
+		if (atomic_load_explicit(&s->shared->freed[i], memory_order_relaxed))
+			freed = atomic_exchange(&s->shared->freed[i], 0);
+		for (; freed; freed &= freed - 1)
+			end_if_freed(s, i * 64 + (uint32_t)__builtin_ctzll(freed));
 	}
-	s->used.count = kept;
 }

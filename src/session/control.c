@@ -8,7 +8,11 @@
 
 #define WINDOW_NS UINT64_C(20000000)
 #define DEFAULT_OVERHEAD 0.05
+/* Between two windows; more where so many samples came that some would have all
+ * the same. */
 #define RISE_MAX 8.0
+#define KEEP_SAMPLES 4.0
+#define SHARE_MAX 0.99
 /* One answer that came late, on a machine that is busy, is no cost that a larger
  * interval would save: what counts is half a second and this window, both. */
 #define SMOOTH_NS 500e6
@@ -116,6 +120,16 @@ void control_begin(struct sampler *s)
 	s->began_ns = s->began.ns;
 }
 
+/* By how much larger an interval would have kept to the budget. What the samples
+ * took the program would have had for itself, and asked for memory in it. */
+static double rise(double share, double budget, double samples)
+{
+	double taken = fmin(share, SHARE_MAX);
+
+	return fmin(taken / (1 - taken) * (1 - budget) / budget,
+		fmax(RISE_MAX, samples / KEEP_SAMPLES));
+}
+
 void control_adjust(struct sampler *s)
 {
 	const struct tap_trace_options *options = s->rec->options;
@@ -129,13 +143,11 @@ void control_adjust(struct sampler *s)
 	s->recent_share += (share - s->recent_share) * -expm1(-length_ns / SMOOTH_NS);
 	if (!options->exact && !options->sample_bytes && share > budget &&
 		s->recent_share > budget && s->window.samples > 0) {
-		double rise = fmin(share / budget, RISE_MAX);
-		/* From every call on: as many bytes as would have made fewer
-		 * samples by as much as the cost is too high. */
+		/* From every call on: as if each had asked for their mean. */
 		double from = s->interval_bytes > 0 ? s->interval_bytes :
 						      s->window.bytes / s->window.samples;
 
-		s->interval_bytes = from * rise;
+		s->interval_bytes = from * rise(share, budget, s->window.samples);
 		s->changed_ns = s->window.since.ns;
 	} else if (!options->exact && !options->sample_bytes && share * 2 < budget &&
 		s->recent_share * 2 < budget &&

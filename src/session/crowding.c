@@ -82,7 +82,8 @@ uint64_t crowding_choose(const uint64_t *fs_bases, size_t count, const bool *out
 /* Whose threads are in the slow path, or were. */
 static void find_out(struct sampler *s, bool *out)
 {
-	_cleanup_free_ struct tap_probe_slot *slots = tap_alloc(TAP_PROBE_SLOTS * sizeof(*slots));
+	_cleanup_free_ struct tap_probe_slot *slots =
+		tap_alloc(TAP_PROBE_ALL_SLOTS * sizeof(*slots));
 
 	if (!tap_probes_read_slots(s->probes, slots))
 		return;

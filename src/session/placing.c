@@ -121,6 +121,7 @@ static void add_table(struct sampler *s, const struct tap_python_table *table, c
 			.kind = functions[i].kind,
 			.entry = (uint32_t)rec->hooks.count,
 			.limit_bytes = POOL_LIMIT_BYTES,
+			.common = s->takes_turns,
 		};
 		struct hook *hook = make_hook(rec, functions[i].entry, point);
 		_cleanup_error_ struct tap_error *err = NULL;
@@ -154,6 +155,7 @@ static void add_tables(struct sampler *s)
 	rec->tables_armed = rec->tables_seen = true;
 	if (tables[TAP_PYTHON_OBJ].ctx || tables[TAP_PYTHON_MEM].ctx)
 		return;
+	s->takes_turns = tap_python_takes_turns(rec->python);
 	add_table(s, &tables[TAP_PYTHON_MEM], "mem");
 	add_table(s, &tables[TAP_PYTHON_OBJ], "obj");
 }

@@ -30,11 +30,11 @@ static void reclaim_records(struct sampler *s)
  * it, one that found the probes disarmed, and who asked for 2^63 bytes. */
 static void reclaim_slots(struct sampler *s)
 {
-	static struct tap_probe_slot slots[TAP_PROBE_SLOTS];
+	static struct tap_probe_slot slots[TAP_PROBE_ALL_SLOTS];
 
 	if (!tap_probes_read_slots(s->probes, slots))
 		return;
-	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++) {
+	for (unsigned i = 0; i < TAP_PROBE_ALL_SLOTS; i++) {
 		/* Whoever was answered meanwhile is there, and in it often. */
 		bool out = slots[i].left > TAP_PROBE_LARGEST_GAP && !s->reclaim.answered[i];
 

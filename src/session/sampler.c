@@ -146,8 +146,19 @@ static void check_cost(struct sampler *s)
 			fixed * 100));
 }
 
+/* One countdown for threads that run at once loses bytes. */
+static void check_turns(struct sampler *s)
+{
+	if (!s->takes_turns || s->told_turns || tap_python_takes_turns(s->rec->python))
+		return;
+	s->told_turns = true;
+	tap_log_warn("an interpreter with a GIL of its own began: where it runs at once with another "
+		     "one, some calls go by unseen; trace again for exact figures");
+}
+
 static void on_tick(struct sampler *s)
 {
+	check_turns(s);
 	check_cost(s);
 	cells_sweep(s);
 	atomic_store(&s->rec->net_bytes, tap_ledger_net_bytes(s->rec->ledger));

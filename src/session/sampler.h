@@ -21,7 +21,6 @@
 struct cell_info {
 	uint64_t addr;
 	bool used;
-	bool listed; /* in the sampler's list of used cells, also if it was taken since */
 	bool old; /* it was there before the start: its size class, and the blocks it stands for */
 	uint32_t size_class;
 	uint64_t usable_bytes;
@@ -50,6 +49,7 @@ struct sampler {
 	struct recorder *rec;
 	struct tap_probes *probes;
 	struct tap_probe_shared *shared;
+	bool takes_turns;      /* what calls CPython's tables does so; they have one countdown */
 	bool modules_changed;  /* and were not searched for entry points yet */
 	atomic_bool answering; /* samples may come; from here on symbols are the sampler's alone */
 	uint64_t generation;
@@ -59,13 +59,13 @@ struct sampler {
 	/* cells.c */
 	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
 	struct cell_mark *marks; /* for each byte of the filter */
-	TAP_VECTOR(uint32_t) used;
-	uint64_t full;        /* blocks for which no cell was free */
+	uint64_t full;         /* blocks for which no cell was free */
 	/* control.c */
 	struct {
 		struct sampler_times since;
 		double samples, bytes;
 	} window;
+	bool told_turns; /* that it does not any longer */
 	struct { /* the last samples: how many came from one CPU */
 		unsigned count, same;
 		uint64_t core;
@@ -84,8 +84,8 @@ struct sampler {
 	struct {
 		uint64_t since_ns;
 		uint64_t words[TAP_PROBE_RECORDS];
-		bool out[TAP_PROBE_SLOTS];
-		bool answered[TAP_PROBE_SLOTS]; /* a sample of its thread, since then */
+		bool out[TAP_PROBE_ALL_SLOTS];
+		bool answered[TAP_PROBE_ALL_SLOTS]; /* a sample of its thread, since then */
 	} reclaim;
 	/* seccomp.c: threads by ascending number, with as many filters as probes were
 	 * judged with */
@@ -115,7 +115,8 @@ void cells_deinit(struct sampler *s);
 bool cells_add(struct sampler *s, const struct cell_info *info);
 /* Takes out what is watched at this address, freed or not. */
 bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret);
-/* Tells the ledger of every watched block that was freed. */
+/* Tells the ledger of every watched block that was freed; takes as long as there
+ * are some. */
 void cells_sweep(struct sampler *s);
 
 /* samples.c: one posted record, and its answer. */

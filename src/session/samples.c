@@ -150,6 +150,18 @@ static void follow(struct sampler *s, uint64_t core)
 	s->cores.count = s->cores.same = 0;
 }
 
+static void note_slot(struct sampler *s, const struct tap_probe_record *record)
+{
+	bool common = s->takes_turns && record->entry < s->rec->hooks.count &&
+		s->rec->hooks.items[record->entry]->table;
+
+	s->reclaim.answered[common ? TAP_PROBE_COMMON_SLOT :
+				     tap_probe_slot_index(record->regs.fs_base, s->multiplier)] =
+		true;
+	if (!common)
+		crowding_note(s, record->regs.fs_base);
+}
+
 void samples_answer(struct sampler *s, struct tap_probe_record *record)
 {
 	uint64_t posted = atomic_load(&record->word);
@@ -161,8 +173,7 @@ void samples_answer(struct sampler *s, struct tap_probe_record *record)
 		return;
 	memcpy(&copy, record, sizeof(copy));
 	look_at(s, &copy, fmin((double)copy.interval, s->largest_interval_bytes));
-	s->reclaim.answered[tap_probe_slot_index(copy.regs.fs_base, s->multiplier)] = true;
-	crowding_note(s, copy.regs.fs_base);
+	note_slot(s, &copy);
 	/* A whole number, as the weight must be that of the gap's own mean. */
 	interval = floor(s->interval_bytes);
 	s->largest_interval_bytes = fmax(s->largest_interval_bytes, interval);

@@ -356,14 +356,14 @@ struct tap_error *tap_probes_disarm(struct tap_probes *probes)
 
 static struct tap_error *set_slots(struct tap_probes *probes, int64_t left)
 {
-	struct tap_probe_slot *slots = tap_alloc(TAP_PROBE_SLOTS * sizeof(*slots));
+	struct tap_probe_slot *slots = tap_alloc(TAP_PROBE_ALL_SLOTS * sizeof(*slots));
 	struct tap_error *err;
 
-	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++)
+	for (unsigned i = 0; i < TAP_PROBE_ALL_SLOTS; i++)
 		slots[i].left = left;
 	err = tap_memory_write(probes->memory,
 		probes->region + TAP_PROBE_PRIVATE_AT + offsetof(struct tap_probe_private, slots),
-		slots, TAP_PROBE_SLOTS * sizeof(*slots));
+		slots, TAP_PROBE_ALL_SLOTS * sizeof(*slots));
 	free(slots);
 	return err;
 }
@@ -386,7 +386,7 @@ static uint64_t slots_addr(const struct tap_probes *probes)
 bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slot *slots)
 {
 	return tap_memory_try_read(
-		probes->memory, slots_addr(probes), slots, TAP_PROBE_SLOTS * sizeof(*slots));
+		probes->memory, slots_addr(probes), slots, TAP_PROBE_ALL_SLOTS * sizeof(*slots));
 }
 
 /* Its next call is a sample that stands for itself. Who sees the countdown at

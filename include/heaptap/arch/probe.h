@@ -31,6 +31,10 @@
 
 #define TAP_PROBE_SLOT_BITS 14
 #define TAP_PROBE_SLOTS (1u << TAP_PROBE_SLOT_BITS)
+/* Behind them: of the probes whose calls never run at once, one for all
+ * threads. */
+#define TAP_PROBE_COMMON_SLOT TAP_PROBE_SLOTS
+#define TAP_PROBE_ALL_SLOTS (TAP_PROBE_SLOTS + 1)
 #define TAP_PROBE_RECORDS 64u
 #define TAP_PROBE_FILTER_BITS 20
 #define TAP_PROBE_CELL_BITS 18
@@ -67,7 +71,7 @@ struct tap_probe_private {
 	uint64_t generation; /* of the records' words, 32 bits; 0: disarmed */
 	uint64_t multiplier; /* of the slots' hash; odd */
 	uint64_t unused[6];
-	struct tap_probe_slot slots[TAP_PROBE_SLOTS];
+	struct tap_probe_slot slots[TAP_PROBE_ALL_SLOTS];
 };
 
 /* A record's word: generation << 32 | life << 8 | state; every change is one
@@ -149,6 +153,9 @@ struct tap_probe_shared {
 	uint64_t unused[8];
 	struct tap_probe_record records[TAP_PROBE_RECORDS];
 	struct tap_probe_cell cells[TAP_PROBE_CELLS];
+	/* A bit for each cell, set once that is marked as freed, so that heaptap need
+	 * not look at all of them. */
+	_Atomic uint64_t freed[TAP_PROBE_CELLS / 64];
 	/* By index: 0, the tag of the watched block that has it, or
 	 * TAP_PROBE_TAG_SEVERAL. Bytes, as to test a bit takes the processor longer.
 	 * heaptap alone writes it, before it answers. */
@@ -177,6 +184,8 @@ struct tap_probe_spec {
 	uint32_t entry;       /* the caller's number, in every record of this probe */
 	uint32_t limit_bytes; /* larger requests go by uncounted: whoever they are passed on to
 	                       * counts them; 0: no limit */
+	bool common; /* its calls never run at once with those of others that are so (the
+	              * GIL): they count in one slot, which takes half of the instructions */
 	bool passes_null; /* of a realloc: so do those without a block */
 	uint8_t passes_alignment; /* of f(alignment, size): so do those of no more; 0: none */
 };

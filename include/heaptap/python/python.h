@@ -67,6 +67,10 @@ struct tap_python_frame {
 uint64_t tap_python_thread(
 	struct tap_python *python, pid_t tid, uint64_t fs_base, int *holds_gil_ret);
 
+/* Do all threads that run Python take turns? They do so by the GIL, which from
+ * 3.12 on each interpreter may have for itself. */
+bool tap_python_takes_turns(struct tap_python *python);
+
 /* Every thread state there is, of every interpreter; returns the number,
  * fills at most capacity. tid is 0 where the version does not keep it. */
 struct tap_python_thread_state {

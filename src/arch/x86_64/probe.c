@@ -12,6 +12,7 @@ struct desc {
 	uint64_t original, private, shared;
 	uint32_t kind, entry;
 	uint64_t limit_bytes;
+	uint64_t common;
 };
 
 enum reg {
@@ -29,6 +30,7 @@ struct emitter {
 	uint64_t region;
 	uint64_t desc;
 	uint64_t original;
+	const struct tap_probe_spec *spec;
 };
 
 /* AMD64 Architecture Programmer's Manual 3, E.4.2: CPUID function 8000_0001h. */
@@ -88,66 +90,11 @@ static void emit_slot(struct emitter *e)
 	put_displacement(e, e->desc + sizeof(struct desc));
 }
 
-static void emit_go_on(struct emitter *e);
-static size_t emit_branch(struct emitter *e, uint8_t opcode);
-static void land(struct emitter *e, size_t branch);
-
 #define JB 0x72
 #define JE 0x74
 #define JNE 0x75
-#define JBE 0x76
 #define JA 0x77
 #define JS 0x78
-
-/* Who asks for more than the limit goes on uncounted; `pop` gives a register
- * back first, 0 for none. */
-static void emit_limit(struct emitter *e, enum reg size, uint32_t limit_bytes, uint8_t pop)
-{
-	size_t within;
-
-	if (!limit_bytes)
-		return;
-	PUT(e, 0x48, 0x81, (uint8_t)(0xf8 | size)); /* cmp $limit,%size */
-	put(e, &limit_bytes, sizeof(limit_bytes));
-	within = emit_branch(e, JBE);
-	if (pop)
-		PUT(e, pop);
-	emit_go_on(e);
-	land(e, within);
-}
-
-/* Takes size + 1 off the slot; the sign flag says that it is used up. */
-static void emit_count(struct emitter *e, enum reg size, uint32_t limit_bytes)
-{
-	emit_limit(e, size, limit_bytes, 0);
-	emit_slot(e);
-	PUT(e, 0xf9);                                      /* stc */
-	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)size << 3)); /* sbb %size,(%rax) */
-}
-
-static void emit_count_product(
-	struct emitter *e, enum reg a, enum reg b, uint32_t limit_bytes)
-{
-	emit_slot(e);
-	PUT(e, (uint8_t)(0x50 + a));                                      /* push %a */
-	PUT(e, 0x48, 0x0f, 0xaf, (uint8_t)(0xc0 | (unsigned)a << 3 | b)); /* imul %b,%a */
-	emit_limit(e, a, limit_bytes, (uint8_t)(0x58 + a));
-	PUT(e, 0xf9);
-	PUT(e, 0x48, 0x19, (uint8_t)((unsigned)a << 3));
-	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
-}
-
-/* rax: the filter's byte for this block. Not zero: one is watched whose address
- * has the same index. */
-static void emit_filter(struct emitter *e, enum reg block)
-{
-	PUT(e, 0x48, 0x89, (uint8_t)(0xc0 | (unsigned)block << 3)); /* mov %block,%rax */
-	PUT(e, 0x48, 0xc1, 0xe0, 64 - TAP_PROBE_TAG_SHIFT);         /* shl */
-	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);       /* shr */
-	PUT(e, 0x48, 0x03, 0x05);                                   /* add filter,%rax */
-	put_displacement(e, e->desc + sizeof(struct desc) + sizeof(uint64_t));
-	PUT(e, 0x80, 0x38, 0); /* cmpb $0,(%rax) */
-}
 
 /* A short conditional jump whose end is set later. */
 static size_t emit_branch(struct emitter *e, uint8_t opcode)
@@ -173,6 +120,95 @@ static void emit_go_on(struct emitter *e)
 		PUT(e, 0xff, 0x25); /* jmp *original(%rip) */
 		put_displacement(e, e->desc);
 	}
+}
+
+/* Who asks for more than the limit goes on uncounted: the jump to where it does,
+ * out of the way of all others; 0 where there is no limit. */
+static size_t emit_limit(struct emitter *e, enum reg size)
+{
+	if (!e->spec->limit_bytes)
+		return 0;
+	PUT(e, 0x48, 0x81, (uint8_t)(0xf8 | size)); /* cmp $limit,%size */
+	put(e, &e->spec->limit_bytes, sizeof(e->spec->limit_bytes));
+	return emit_branch(e, JA);
+}
+
+static uint64_t common_slot(const struct emitter *e)
+{
+	return private_at(e, offsetof(struct tap_probe_private, slots[TAP_PROBE_COMMON_SLOT]));
+}
+
+/* Takes size + 1 off the slot: the common one, or the one in rax. The sign flag
+ * says that it is used up, the carry flag that it was 2^63 bytes and more, which
+ * would wind the countdown up. */
+static void emit_take(struct emitter *e, enum reg size)
+{
+	PUT(e, 0xf9); /* stc */
+	if (e->spec->common) {
+		PUT(e, 0x48, 0x19, (uint8_t)(0x05 | (unsigned)size << 3)); /* sbb %size,slot(%rip) */
+		put_displacement(e, common_slot(e));
+	} else {
+		PUT(e, 0x48, 0x19, (uint8_t)((unsigned)size << 3)); /* sbb %size,(%rax) */
+	}
+}
+
+static size_t emit_count(struct emitter *e, enum reg size)
+{
+	size_t over = emit_limit(e, size);
+
+	if (!e->spec->common)
+		emit_slot(e);
+	emit_take(e, size);
+	return over;
+}
+
+static size_t emit_count_product(struct emitter *e, enum reg a, enum reg b)
+{
+	size_t over;
+
+	if (!e->spec->common)
+		emit_slot(e);
+	PUT(e, (uint8_t)(0x50 + a));                                      /* push %a */
+	PUT(e, 0x48, 0x0f, 0xaf, (uint8_t)(0xc0 | (unsigned)a << 3 | b)); /* imul %b,%a */
+	over = emit_limit(e, a);
+	emit_take(e, a);
+	PUT(e, (uint8_t)(0x58 + a)); /* pop %a: flags stay */
+	return over;
+}
+
+/* Counts what this call asks for; the jump of those who ask for too much, and in
+ * *pop_ret the instruction that gives them their register back, 0 for none. */
+static size_t emit_count_kind(struct emitter *e, uint8_t *pop_ret)
+{
+	*pop_ret = 0;
+	switch (e->spec->kind) {
+	case TAP_PROBE_SIZE0:
+		return emit_count(e, RDI);
+	case TAP_PROBE_SIZE1:
+	case TAP_PROBE_RESIZE01:
+		return emit_count(e, RSI);
+	case TAP_PROBE_PRODUCT01:
+		*pop_ret = 0x58 + RDI;
+		return emit_count_product(e, RDI, RSI);
+	case TAP_PROBE_PRODUCT12:
+	case TAP_PROBE_RESIZE_PRODUCT:
+		*pop_ret = 0x58 + RSI;
+		return emit_count_product(e, RSI, RDX);
+	default:
+		return emit_count(e, RDX);
+	}
+}
+
+/* rax: the filter's byte for this block. Not zero: one is watched whose address
+ * has the same index. */
+static void emit_filter(struct emitter *e, enum reg block)
+{
+	PUT(e, 0x48, 0x89, (uint8_t)(0xc0 | (unsigned)block << 3)); /* mov %block,%rax */
+	PUT(e, 0x48, 0xc1, 0xe0, 64 - TAP_PROBE_TAG_SHIFT);         /* shl */
+	PUT(e, 0x48, 0xc1, 0xe8, 64 - TAP_PROBE_FILTER_BITS);       /* shr */
+	PUT(e, 0x48, 0x03, 0x05);                                   /* add filter,%rax */
+	put_displacement(e, e->desc + sizeof(struct desc) + sizeof(uint64_t));
+	PUT(e, 0x80, 0x38, 0); /* cmpb $0,(%rax) */
 }
 
 static void emit_slow(struct emitter *e, const uint8_t *label)
@@ -240,9 +276,9 @@ static void emit_alignment(struct emitter *e, uint8_t alignment)
 static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 {
 	enum tap_probe_kind kind = spec->kind;
-	uint32_t limit = spec->limit_bytes;
-	size_t some = 0, unmarked = 0, marked[2], used_up, beyond;
+	size_t some = 0, unmarked = 0, marked[2], over, used_up, beyond = 0;
 	enum reg block = kind == TAP_PROBE_RESIZE12 ? RSI : RDI;
+	uint8_t pop;
 
 	if (kind == TAP_PROBE_RESIZE01 || kind == TAP_PROBE_RESIZE02 ||
 		kind == TAP_PROBE_RESIZE_PRODUCT || kind == TAP_PROBE_RESIZE12) {
@@ -254,29 +290,17 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 	}
 	if (spec->passes_alignment && kind == TAP_PROBE_SIZE1)
 		emit_alignment(e, spec->passes_alignment);
-	switch (kind) {
-	case TAP_PROBE_SIZE0:
-		emit_count(e, RDI, limit);
-		break;
-	case TAP_PROBE_SIZE1:
-	case TAP_PROBE_RESIZE01:
-		emit_count(e, RSI, limit);
-		break;
-	case TAP_PROBE_PRODUCT01:
-		emit_count_product(e, RDI, RSI, limit);
-		break;
-	case TAP_PROBE_PRODUCT12:
-	case TAP_PROBE_RESIZE_PRODUCT:
-		emit_count_product(e, RSI, RDX, limit);
-		break;
-	default:
-		emit_count(e, RDX, limit);
-		break;
-	}
+	over = emit_count_kind(e, &pop);
 	used_up = emit_branch(e, JS);
-	/* 2^63 bytes and more would wind the countdown up. */
-	beyond = emit_branch(e, JB);
+	if (!over)
+		beyond = emit_branch(e, JB);
 	emit_go_on(e);
+	if (over) {
+		land(e, over);
+		if (pop)
+			PUT(e, pop);
+		emit_go_on(e);
+	}
 	if (some) {
 		land(e, some);
 		emit_tag(e, block, marked);
@@ -284,10 +308,16 @@ static void emit_alloc(struct emitter *e, const struct tap_probe_spec *spec)
 		put_displacement(e, e->at + unmarked);
 		land(e, marked[0]);
 		land(e, marked[1]);
-		PUT(e, 0x31, 0xc0); /* xor %eax,%eax: not counted yet */
+		PUT(e, 0x6a, 0); /* push $0: not counted yet */
+		emit_slow(e, tap_probe_slow_call);
 	}
 	land(e, used_up);
-	land(e, beyond);
+	if (beyond)
+		land(e, beyond);
+	if (spec->common) {
+		PUT(e, 0x48, 0x8d, 0x05); /* lea slot(%rip),%rax */
+		put_displacement(e, common_slot(e));
+	}
 	PUT(e, 0x50); /* push %rax */
 	emit_slow(e, tap_probe_slow_call);
 }
@@ -297,10 +327,10 @@ struct tap_error *tap_probe_instance(const struct tap_probe_spec *spec, uint64_t
 	uint64_t *entry_ret)
 {
 	struct desc desc = {original, region + TAP_PROBE_PRIVATE_AT, region + TAP_PROBE_SHARED_AT,
-		(uint32_t)spec->kind, spec->entry, spec->limit_bytes};
+		(uint32_t)spec->kind, spec->entry, spec->limit_bytes, spec->common};
 	struct emitter e = {
 		.code = code, .capacity = capacity, .at = at, .region = region, .desc = at,
-		.original = original};
+		.original = original, .spec = spec};
 	uint64_t slots = private_at(&e, offsetof(struct tap_probe_private, slots));
 	uint64_t filter = region + TAP_PROBE_SHARED_AT + offsetof(struct tap_probe_shared, filter);
 

@@ -45,7 +45,7 @@ double tap_probe_pass_ticks(void)
 	memcpy(region, common, common_size);
 	private = (void *)(region + TAP_PROBE_PRIVATE_AT);
 	private->multiplier = 1;
-	for (unsigned i = 0; i < TAP_PROBE_SLOTS; i++)
+	for (unsigned i = 0; i < TAP_PROBE_ALL_SLOTS; i++)
 		private->slots[i].left = INT64_MAX;
 	at = (uint64_t)region + TAP_PROBE_CODE_BYTES / 2;
 	if (!tap_probe_instance(&spec, (uint64_t)region, at, (uint64_t)nothing, (uint8_t *)at,

@@ -18,6 +18,7 @@ struct desc {
 	uint32_t kind;
 	uint32_t entry;
 	uint64_t limit_bytes;
+	uint64_t common; /* its calls count in the common slot */
 };
 
 /* What probe_entry.S saves. */
@@ -163,6 +164,15 @@ INLINE int change_cell(struct tap_probe_cell *cell, uint64_t word, uint64_t stat
 	return atomic_compare_exchange_strong(&cell->word, &word, (word & ~STATE_MASK) | state);
 }
 
+/* heaptap looks at what has this bit. Of one that it took back meanwhile nothing
+ * follows from it. */
+INLINE void note_freed(struct tap_probe_shared *shared, const struct tap_probe_cell *cell)
+{
+	uint64_t index = (uint64_t)(cell - shared->cells);
+
+	atomic_fetch_or(&shared->freed[index / 64], (uint64_t)1 << index % 64);
+}
+
 /* Is the call to be sampled? Then the slot is ours until it was answered, and
  * whatever the allocator calls by itself meanwhile goes by uncounted. */
 INLINE int claim(struct frame *frame, uint64_t generation)
@@ -195,7 +205,9 @@ IN_PROBE int tap_probe_before(struct frame *frame)
 	if (!frame->slot) {
 		/* A realloc of a block that may be sampled came here before its
 		 * size was counted. */
-		frame->slot = &private->slots[tap_probe_slot_index(fs_base(), private->multiplier)];
+		frame->slot = &private->slots[frame->desc->common ?
+				TAP_PROBE_COMMON_SLOT :
+				tap_probe_slot_index(fs_base(), private->multiplier)];
 		if (!frame->desc->limit_bytes || size_of(frame) <= frame->desc->limit_bytes)
 			__atomic_fetch_sub(&frame->slot->left, (int64_t)(size_of(frame) + 1),
 				__ATOMIC_RELAXED);
@@ -432,15 +444,22 @@ INLINE void sample(struct frame *frame)
 		atomic_fetch_add(&shared->crowded, 1);
 }
 
+/* Of a realloc that gave nothing the block is still there, unless it was asked
+ * for size 0. */
+INLINE void settle_moved(const struct frame *frame)
+{
+	uint64_t moving = (frame->cell_word & ~STATE_MASK) | TAP_PROBE_CELL_MOVING;
+
+	if (!frame->result && size_of(frame))
+		change_cell(frame->cell, moving, TAP_PROBE_CELL_LIVE);
+	else if (change_cell(frame->cell, moving, TAP_PROBE_CELL_FREED))
+		note_freed(frame->desc->shared, frame->cell);
+}
+
 IN_PROBE void tap_probe_after(struct frame *frame)
 {
-	/* Of a realloc that gave nothing the block is still there, unless it was
-	 * asked for size 0. */
 	if (frame->cell && frame->desc->private->generation)
-		change_cell(frame->cell,
-			(frame->cell_word & ~STATE_MASK) | TAP_PROBE_CELL_MOVING,
-			frame->result || !size_of(frame) ? TAP_PROBE_CELL_FREED :
-							   TAP_PROBE_CELL_LIVE);
+		settle_moved(frame);
 	if (frame->gap == NOT_SAMPLED)
 		return;
 	if (succeeded(frame)) {
@@ -460,6 +479,6 @@ IN_PROBE void tap_probe_freeing(struct frame *frame)
 	if (!__atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE))
 		return;
 	cell = find_cell(shared, block_of(frame), &word);
-	if (cell)
-		change_cell(cell, word, TAP_PROBE_CELL_FREED);
+	if (cell && change_cell(cell, word, TAP_PROBE_CELL_FREED))
+		note_freed(shared, cell);
 }
