@@ -80,8 +80,12 @@ size_t tap_python_threads(
 
 /* Innermost first; returns their number, at most capacity. Frames that do not
  * make sense end the list. Several small reads a frame: turn the memory's
- * cache on around it while the thread stands still. */
+ * cache on around it while the thread stands still. From 3.11 on the part of
+ * the data stack that the thread's frames took last time is read at once. */
 size_t tap_python_frames(struct tap_python *python, uint64_t thread_state,
+	struct tap_python_frame *frames, size_t capacity);
+/* Both in one, with fewer reads. */
+size_t tap_python_thread_frames(struct tap_python *python, pid_t tid, uint64_t fs_base,
 	struct tap_python_frame *frames, size_t capacity);
 
 /* Function (co_qualname from 3.11 on, co_name before), file and line of a key
