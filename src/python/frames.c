@@ -69,20 +69,21 @@ static void add(struct list *list, uint64_t addr, uint64_t key, bool entry)
 static void list_frame_objects(struct tap_python *python, uint64_t frame, struct list *list)
 {
 	const struct tap_python_layout *layout = &python->layout;
-	uint8_t copy[TAP_PYTHON_STRUCT], code[TAP_PYTHON_STRUCT];
+	uint8_t copy[TAP_PYTHON_STRUCT];
 	struct tap_python_walk walk = {0};
-	uint32_t number;
+	struct tap_python_code code;
 
 	while (list->count < list->capacity && tap_python_walk_on(&walk, frame, MAX_FRAMES)) {
 		int32_t lasti;
 
 		if (!tap_memory_try_read(python->memory, frame, copy, python->frame_bytes) ||
-			!tap_python_code_number(python,
-				tap_python_u64(copy, layout->frame_object.code), &number, code))
+			!tap_python_code_at(
+				python, tap_python_u64(copy, layout->frame_object.code), &code))
 			return;
 		lasti = (int32_t)tap_python_u32(copy, layout->frame_object.lasti);
 		/* 3.10 counts instructions, earlier versions bytes. */
-		add(list, frame, make_key(number, layout->minor == 10 ? lasti * INT64_C(2) : lasti),
+		add(list, frame,
+			make_key(code.number, layout->minor == 10 ? lasti * INT64_C(2) : lasti),
 			true);
 		frame = tap_python_u64(copy, layout->frame_object.back);
 	}
@@ -91,16 +92,6 @@ static void list_frame_objects(struct tap_python *python, uint64_t frame, struct
 static bool is_shim(const struct tap_python *python, const uint8_t *copy)
 {
 	return python->layout.minor >= 12 && copy[python->layout.frame.owner] >= OWNER_SHIM;
-}
-
-/* Code that calls __init__ for a class (3.12 on) is no function: no
- * instruction of it can be traced. */
-static bool is_function(const struct tap_python *python, const uint8_t *code)
-{
-	const struct tap_python_layout *layout = &python->layout;
-
-	return (int32_t)tap_python_u32(code, layout->code.firsttraceable) <
-	       (int64_t)tap_python_u64(code, layout->code.instructions);
 }
 
 /* The data stack grows upwards, and its outermost frames stay where they are:
@@ -175,13 +166,13 @@ static struct tap_python_stack *stack_of(struct tap_python *python, uint64_t thr
 static void list_frames(struct tap_python *python, uint64_t frame, struct list *list)
 {
 	const struct tap_python_layout *layout = &python->layout;
-	uint8_t buf[TAP_PYTHON_STRUCT], code[TAP_PYTHON_STRUCT];
+	uint8_t buf[TAP_PYTHON_STRUCT];
 	struct tap_python_walk walk = {0};
 
 	while (list->count < list->capacity && tap_python_walk_on(&walk, frame, MAX_FRAMES)) {
 		const uint8_t *copy = copied_frame(python, list, frame);
 		uint64_t code_addr, previous, first, at;
-		uint32_t number;
+		struct tap_python_code code;
 
 		if (!copy && tap_memory_try_read(python->memory, frame, buf, python->frame_bytes))
 			copy = buf;
@@ -197,13 +188,14 @@ static void list_frames(struct tap_python *python, uint64_t frame, struct list *
 		code_addr = tap_python_u64(copy, layout->frame.code);
 		if (layout->minor >= 14)
 			code_addr &= ~TAG_MASK;
-		if (!tap_python_code_number(python, code_addr, &number, code))
+		if (!tap_python_code_at(python, code_addr, &code))
 			return;
-		if (is_function(python, code)) {
+		if (code.is_function) {
 			first = code_addr + (uint64_t)layout->code.adaptive;
 			at = tap_python_u64(copy, layout->frame.instruction);
 			/* 3.11, 3.12: one before the first when it has not begun. */
-			add(list, frame, make_key(number, at < first ? -1 : (int64_t)(at - first)),
+			add(list, frame,
+				make_key(code.number, at < first ? -1 : (int64_t)(at - first)),
 				is_entry(python, list, copy, previous));
 		}
 		frame = previous;

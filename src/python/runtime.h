@@ -122,10 +122,13 @@ uint8_t *tap_python_copy_section(struct tap_module *module, struct tap_memory *m
  * whole character. False where it is no str. */
 bool tap_python_unicode(const struct tap_python *python, uint64_t addr, char *buf, size_t capacity);
 
-/* The number of a code object (its identity, not its address) and the copied
- * structure, of code_bytes. False where it is no code object. */
-bool tap_python_code_number(
-	struct tap_python *python, uint64_t addr, uint32_t *number_ret, uint8_t *copy);
+/* A code object: its number is its identity, not its address. */
+struct tap_python_code {
+	uint32_t number;
+	bool is_function;
+};
+/* False where there is none at addr. */
+bool tap_python_code_at(struct tap_python *python, uint64_t addr, struct tap_python_code *ret);
 struct tap_python_codes *tap_python_codes_create(void);
 void tap_python_codes_destroy(struct tap_python_codes *codes); /* takes NULL */
 
