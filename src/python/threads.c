@@ -188,6 +188,7 @@ static bool find_again(struct tap_python *python, struct search *search)
 {
 	const struct tap_python_layout *layout = &python->layout;
 	struct visit visit = {.copy = search->copy};
+	uint64_t only;
 	const uint64_t *known = tap_map_find(&python->threads, search->fs_base);
 
 	if (!known)
@@ -199,9 +200,11 @@ static bool find_again(struct tap_python *python, struct search *search)
 		return false;
 	visit.interp = tap_python_u64(search->copy, layout->thread.interp);
 	search->holds_gil = holds_gil(python, &visit);
-	if (!is_running(python, &visit, search->holds_gil) &&
-		(visit.interp != only_interpreter(python) || !is_listed(python, &visit)))
-		return false;
+	if (!is_running(python, &visit, search->holds_gil)) {
+		only = only_interpreter(python);
+		if (!only || visit.interp != only || !is_listed(python, &visit))
+			return false;
+	}
 	search->addr = visit.addr;
 	return true;
 }
