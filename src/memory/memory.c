@@ -61,19 +61,48 @@ void tap_memory_close(struct tap_memory *memory)
 	free(memory);
 }
 
+static bool read_lent(
+	const struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes)
+{
+	if (!memory->lent.size_bytes || addr < memory->lent.addr ||
+		size_bytes > memory->lent.size_bytes ||
+		addr - memory->lent.addr > memory->lent.size_bytes - size_bytes)
+		return false;
+	memcpy(buf, memory->lent.bytes + (addr - memory->lent.addr), size_bytes);
+	return true;
+}
+
+/* No address is beyond the last one. */
+static size_t cut(uint64_t addr, size_t size_bytes)
+{
+	return size_bytes > UINT64_MAX - addr ? (size_t)(UINT64_MAX - addr) : size_bytes;
+}
+
 size_t tap_memory_read_some(
 	struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes)
 {
-	if (size_bytes > UINT64_MAX - addr)
-		size_bytes = (size_t)(UINT64_MAX - addr);
-	if (memory->cached)
-		return tap_cache_read(memory, addr, buf, size_bytes);
-	return tap_source_read(memory, addr, buf, size_bytes);
+	if (!memory->cached)
+		return tap_memory_glance(memory, addr, buf, size_bytes);
+	if (read_lent(memory, addr, buf, size_bytes))
+		return size_bytes;
+	return tap_cache_read(memory, addr, buf, cut(addr, size_bytes));
+}
+
+size_t tap_memory_glance(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes)
+{
+	if (read_lent(memory, addr, buf, size_bytes))
+		return size_bytes;
+	return tap_source_read(memory, addr, buf, cut(addr, size_bytes));
 }
 
 bool tap_memory_try_read(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes)
 {
 	return tap_memory_read_some(memory, addr, buf, size_bytes) == size_bytes;
+}
+
+bool tap_memory_try_glance(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes)
+{
+	return tap_memory_glance(memory, addr, buf, size_bytes) == size_bytes;
 }
 
 bool tap_memory_try_u64(struct tap_memory *memory, uint64_t addr, uint64_t *ret)
@@ -134,4 +163,12 @@ void tap_memory_cache(struct tap_memory *memory, enum tap_memory_cache_mode mode
 		memory->cache = tap_alloc(sizeof(*memory->cache));
 	if (memory->cache)
 		tap_cache_empty(memory->cache);
+}
+
+void tap_memory_lend(
+	struct tap_memory *memory, uint64_t addr, const void *bytes, size_t size_bytes)
+{
+	memory->lent.addr = addr;
+	memory->lent.bytes = bytes;
+	memory->lent.size_bytes = size_bytes;
 }

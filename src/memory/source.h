@@ -45,6 +45,11 @@ struct tap_memory {
 	TAP_VECTOR(struct tap_memory_region) regions;
 	struct tap_memory_cache *cache; /* NULL until it is first on; kept for the next time */
 	enum tap_memory_cache_mode cached;
+	struct {
+		uint64_t addr;
+		size_t size_bytes; /* 0: none */
+		const uint8_t *bytes;
+	} lent;
 };
 
 /* As many bytes as are mapped from addr on, past the cache. */

@@ -4,7 +4,8 @@
  * code object is first seen, and numbered by content: the same function
  * compiled twice has one number. A second map goes from addresses to numbers,
  * with a stamp of the object that was there, so that an address that is used
- * again is noticed.
+ * again is noticed; where somebody sees every free, by that, and what is there
+ * is not read again.
  */
 #include <stdlib.h>
 #include "heaptap/base/alloc.h"
@@ -35,6 +36,8 @@ struct stamp {
 	uint64_t table_size, table_hash;
 	uint32_t firstlineno;
 	uint32_t number;
+	bool is_function;
+	uint64_t watch; /* that it is the same still; 0: none */
 };
 
 struct tap_python_codes {
@@ -43,6 +46,7 @@ struct tap_python_codes {
 	struct tap_map by_addr;    /* address -> index in stamps */
 	struct tap_map by_content; /* hash -> number */
 	size_t kept_bytes;
+	struct tap_python_watch watch; /* begin: NULL where there is none */
 };
 
 struct tap_python_codes *tap_python_codes_create(void)
@@ -189,6 +193,17 @@ static uint32_t number_of(struct tap_python_codes *codes, struct code *code)
 	return (uint32_t)(codes->codes.count - 1);
 }
 
+/* Code that calls __init__ for a class (3.12 on) is no function: no
+ * instruction of it can be traced. */
+static bool is_function(const struct tap_python *python, const uint8_t *code)
+{
+	const struct tap_python_layout *layout = &python->layout;
+
+	return layout->code.firsttraceable < 0 ||
+	       (int32_t)tap_python_u32(code, layout->code.firsttraceable) <
+		       (int64_t)tap_python_u64(code, layout->code.instructions);
+}
+
 static void remember(struct tap_python_codes *codes, uint64_t addr, const struct stamp *stamp)
 {
 	uint64_t *index;
@@ -207,30 +222,64 @@ static void remember(struct tap_python_codes *codes, uint64_t addr, const struct
 	}
 }
 
-bool tap_python_code_number(
-	struct tap_python *python, uint64_t addr, uint32_t *number_ret, uint8_t *copy)
+void tap_python_watch(struct tap_python *python, const struct tap_python_watch *watch)
 {
 	struct tap_python_codes *codes = python->codes;
+
+	codes->watch = watch ? *watch : (struct tap_python_watch){0};
+	for (size_t i = 0; i < codes->stamps.count; i++)
+		codes->stamps.items[i].watch = 0;
+}
+
+static bool is_watched(const struct tap_python_codes *codes, const struct stamp *stamp)
+{
+	return stamp->watch && codes->watch.holds(codes->watch.context, stamp->watch);
+}
+
+/* What is there now, and the stamp of what was there before. */
+static bool number_at(struct tap_python *python, uint64_t addr, struct stamp *known,
+	struct tap_python_code *ret)
+{
+	struct tap_python_codes *codes = python->codes;
+	uint8_t copy[TAP_PYTHON_STRUCT];
 	struct code code = {0};
 	struct stamp stamp;
-	uint64_t *index;
+	uint64_t watch = 0;
 
-	if (!addr || !tap_memory_try_read(python->memory, addr, copy, python->code_bytes) ||
+	/* First: what is read afterwards is what is watched. */
+	if (codes->watch.begin)
+		watch = codes->watch.begin(codes->watch.context, addr);
+	if (!tap_memory_try_read(python->memory, addr, copy, python->code_bytes) ||
 		!has_code_type(python, tap_python_u64(copy, python->layout.object.type)) ||
 		!take_stamp(python, copy, &stamp))
 		return false;
-	index = tap_map_find(&codes->by_addr, addr);
-	if (index && same_object(&codes->stamps.items[*index], &stamp)) {
-		*number_ret = codes->stamps.items[*index].number;
-		return true;
-	}
-	if (!read_code(python, &stamp, &code)) {
+	stamp.is_function = is_function(python, copy);
+	stamp.watch = watch;
+	if (known && same_object(known, &stamp)) {
+		stamp.number = known->number;
+		*known = stamp;
+	} else if (read_code(python, &stamp, &code)) {
+		stamp.number = number_of(codes, &code);
+		remember(codes, addr, &stamp);
+	} else {
 		code_deinit(&code);
 		return false;
 	}
-	stamp.number = number_of(codes, &code);
-	remember(codes, addr, &stamp);
-	*number_ret = stamp.number;
+	*ret = (struct tap_python_code){stamp.number, stamp.is_function};
+	return true;
+}
+
+bool tap_python_code_at(struct tap_python *python, uint64_t addr, struct tap_python_code *ret)
+{
+	struct tap_python_codes *codes = python->codes;
+	const uint64_t *index = tap_map_find(&codes->by_addr, addr);
+	struct stamp *known = index ? &codes->stamps.items[*index] : NULL;
+
+	if (!addr)
+		return false;
+	if (!known || !is_watched(codes, known))
+		return number_at(python, addr, known, ret);
+	*ret = (struct tap_python_code){known->number, known->is_function};
 	return true;
 }
 

@@ -97,5 +97,6 @@ void tap_python_layout_measure(struct tap_python *python)
 		counted.minor < 11 ? reach((const int32_t *)&counted.frame_object,
 					     sizeof(counted.frame_object))
 				   : reach((const int32_t *)&counted.frame, sizeof(counted.frame));
+	python->gil_bytes = reach((const int32_t *)&counted.gil, sizeof(counted.gil));
 	python->code_bytes = reach((const int32_t *)&counted.code, sizeof(counted.code));
 }

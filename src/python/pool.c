@@ -21,7 +21,7 @@ uint32_t tap_python_pool_block_size(struct tap_python *python, uint64_t addr)
 	header_size = (uint32_t)layout->pool.header_size;
 	base = addr & ~(uint64_t)(pool_size - 1);
 	offset = addr - base;
-	if (offset < header_size || !tap_memory_try_read(python->memory, base, header, header_size))
+	if (offset < header_size || !tap_memory_try_glance(python->memory, base, header, header_size))
 		return 0;
 	class_index = tap_python_u32(header, layout->pool.class_index);
 	if (class_index >= CLASSES)

@@ -24,6 +24,16 @@ struct tap_python_range {
 };
 #define TAP_PYTHON_EVAL_RANGES 16
 
+/* Where the outermost frame lay in the innermost chunk of a thread's data
+ * stack, last time; 0: not known. */
+struct tap_python_stack {
+	uint64_t thread_state;
+	uint64_t outermost;
+};
+#define TAP_PYTHON_STACKS 64u
+/* A chunk (Python/pystate.c, DATA_STACK_CHUNK_SIZE), unless a frame needs more. */
+#define TAP_PYTHON_CHUNK 16384
+
 struct tap_python {
 	struct tap_symbols *symbols;
 	struct tap_memory *memory;
@@ -33,9 +43,15 @@ struct tap_python {
 	size_t thread_bytes;             /* how much of each structure has to be copied */
 	size_t frame_bytes;
 	size_t code_bytes;
+	size_t gil_bytes;
 	uint64_t code_type; /* PyCode_Type, 0 until the first code object was seen */
 	struct tap_python_codes *codes;
 	struct tap_map threads; /* pthread -> thread state, as it was last found */
+	struct tap_python_stack stacks[TAP_PYTHON_STACKS];
+	uint8_t stack_copy[TAP_PYTHON_CHUNK];
+	struct {
+		uint64_t interp, addr;
+	} gil; /* 3.12 on: of the interpreter that was last asked for it */
 	struct tap_python_range eval[TAP_PYTHON_EVAL_RANGES];
 	size_t eval_count;
 };
@@ -74,7 +90,7 @@ const struct tap_python_layout *tap_python_layout_find(int minor);
 bool tap_python_layout_override(
 	struct tap_python_layout *layout, struct tap_memory *memory, uint64_t addr);
 
-/* Fills thread_bytes, frame_bytes and code_bytes from the layout. */
+/* Fills thread_bytes, frame_bytes, code_bytes and gil_bytes from the layout. */
 void tap_python_layout_measure(struct tap_python *python);
 
 /* Takes a layout into use after its structures were checked in memory; false
@@ -106,10 +122,13 @@ uint8_t *tap_python_copy_section(struct tap_module *module, struct tap_memory *m
  * whole character. False where it is no str. */
 bool tap_python_unicode(const struct tap_python *python, uint64_t addr, char *buf, size_t capacity);
 
-/* The number of a code object (its identity, not its address) and the copied
- * structure, of code_bytes. False where it is no code object. */
-bool tap_python_code_number(
-	struct tap_python *python, uint64_t addr, uint32_t *number_ret, uint8_t *copy);
+/* A code object: its number is its identity, not its address. */
+struct tap_python_code {
+	uint32_t number;
+	bool is_function;
+};
+/* False where there is none at addr. */
+bool tap_python_code_at(struct tap_python *python, uint64_t addr, struct tap_python_code *ret);
 struct tap_python_codes *tap_python_codes_create(void);
 void tap_python_codes_destroy(struct tap_python_codes *codes); /* takes NULL */
 
@@ -122,9 +141,14 @@ void tap_python_codes_destroy(struct tap_python_codes *codes); /* takes NULL */
 int tap_python_line(enum tap_python_lines format, const uint8_t *table, size_t size_bytes,
 	int firstlineno, int64_t instruction);
 
+/* tap_python_frames() of a thread state whose first thread_bytes were copied. */
+size_t tap_python_frames_of_copy(struct tap_python *python, uint64_t thread_state,
+	const uint8_t *copy, struct tap_python_frame *frames, size_t capacity);
+
 /* Where the innermost evaluation of a thread state lies on the native stack;
- * 0 where it does not tell. */
-uint64_t tap_python_stack_position(struct tap_python *python, uint64_t thread_state);
+ * 0 where it does not tell. state: its first thread_bytes. */
+uint64_t tap_python_stack_position(
+	struct tap_python *python, uint64_t thread_state, const uint8_t *state);
 
 /* Finds the text of the evaluation function. */
 void tap_python_eval_find(struct tap_python *python);

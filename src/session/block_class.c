@@ -21,7 +21,7 @@ static bool chunk_class(
 {
 	uint64_t word, size;
 
-	if (!rec->glibc || !tap_memory_try_u64(rec->memory, addr - 8, &word))
+	if (!rec->glibc || !tap_memory_try_glance(rec->memory, addr - 8, &word, sizeof(word)))
 		return false;
 	size = word & ~CHUNK_FLAGS;
 	if (size < CHUNK_LEAST || size % CHUNK_ALIGN || size >> 46)

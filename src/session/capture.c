@@ -11,8 +11,9 @@ static uint32_t capture(struct recorder *rec, struct tap_tracee *tracee)
 	static __thread struct tap_python_frame python[FRAMES_MAX];
 	static __thread struct tap_mixed_frame mixed[2 * FRAMES_MAX];
 	static __thread struct tap_stack_frame frames[2 * FRAMES_MAX];
-	size_t native_count, python_count = 0, count;
-	uint64_t state = 0;
+	size_t native_count, python_count = 0, count, size_bytes;
+	const void *copied;
+	uint64_t addr;
 
 	native_count = tap_unwind(
 		rec->unwinder, rec->memory, &tracee->regs, TAP_UNWIND_ALL, native, FRAMES_MAX);
@@ -20,10 +21,13 @@ static uint32_t capture(struct recorder *rec, struct tap_tracee *tracee)
 	 * what its line is wanted of. */
 	if (native_count)
 		native[0].is_call = true;
-	if (rec->python)
-		state = tap_python_thread(rec->python, tracee->tid, tracee->regs.fs_base, NULL);
-	if (state)
-		python_count = tap_python_frames(rec->python, state, python, FRAMES_MAX);
+	if (rec->python) {
+		copied = tap_unwind_copied(rec->unwinder, &addr, &size_bytes);
+		tap_memory_lend(rec->memory, addr, copied, size_bytes);
+		python_count = tap_python_thread_frames(
+			rec->python, tracee->tid, tracee->regs.fs_base, python, FRAMES_MAX);
+		tap_memory_lend(rec->memory, 0, NULL, 0);
+	}
 	if (python_count) {
 		count = tap_python_mix(rec->python, native, native_count, python, python_count,
 			mixed, 2 * FRAMES_MAX);

@@ -61,6 +61,7 @@ bool cells_add(struct sampler *s, const struct cell_info *info)
 			continue;
 		s->cells[index] = *info;
 		s->cells[index].used = true;
+		s->cells_used++;
 		atomic_store(&s->shared->cells[index].addr, info->addr);
 		set_word(s, index, TAP_PROBE_CELL_LIVE);
 		mark(s, info->addr, true);
@@ -75,6 +76,7 @@ static void drop(struct sampler *s, uint32_t index)
 	set_word(s, index, TAP_PROBE_CELL_EMPTY);
 	mark(s, s->cells[index].addr, false);
 	s->cells[index].used = false;
+	s->cells_used--;
 }
 
 bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret)

@@ -126,6 +126,7 @@ static void check_armed(struct sampler *s)
 	}
 	s->out_since_ns = 0;
 	s->generation++;
+	codes_watch(s);
 	tap_error_free(tap_probes_arm(s->probes, s->generation, s->multiplier));
 	tap_error_free(tap_probes_restart(s->probes));
 }
@@ -165,6 +166,7 @@ static void on_tick(struct sampler *s)
 	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
 	check_armed(s);
 	placing_look(s);
+	codes_watch(s);
 }
 
 static void record(struct sampler *s)
@@ -172,6 +174,7 @@ static void record(struct sampler *s)
 	struct recorder *rec = s->rec;
 	unsigned tick = 0;
 
+	codes_watch(s);
 	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
 		sampler_serve(s);
 		if (seccomp_has_changed(s))
@@ -269,6 +272,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 	if (!err && s->probes) {
 		record(s);
 		finish(s);
+		codes_forget(s);
 	}
 	if (s->probes)
 		remove = placing_remove(s);

@@ -59,7 +59,10 @@ struct sampler {
 	/* cells.c */
 	struct cell_info *cells; /* TAP_PROBE_CELLS of them */
 	struct cell_mark *marks; /* for each byte of the filter */
+	uint32_t cells_used;
 	uint64_t full;         /* blocks for which no cell was free */
+	uint64_t codes_generation; /* codes.c: in which frees of code objects are seen; 0: they
+	                            * are not */
 	/* control.c */
 	struct {
 		struct sampler_times since;
@@ -118,6 +121,12 @@ bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret);
 /* Tells the ledger of every watched block that was freed; takes as long as there
  * are some. */
 void cells_sweep(struct sampler *s);
+
+/* codes.c: code objects are watched where the probes see each free of one; looks
+ * whether they do, on every tick and before samples that follow a time in
+ * which the probes were not armed. */
+void codes_watch(struct sampler *s);
+void codes_forget(struct sampler *s);
 
 /* samples.c: one posted record, and its answer. */
 void samples_answer(struct sampler *s, struct tap_probe_record *record);

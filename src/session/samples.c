@@ -61,10 +61,10 @@ static void settle_address(struct sampler *s, uint64_t addr)
 		tap_ledger_freed(s->rec->ledger, &before);
 }
 
-/* lost: how many samples before this one it stands for as well, which found no
- * record. */
+/* pool_bytes: of the pymalloc block that it is, or 0. lost: how many samples
+ * before this one it stands for as well, which found no record. */
 static void record_block(struct sampler *s, const struct pending *pending, struct tap_tracee *thread,
-	uint64_t addr, double interval_bytes, uint64_t lost)
+	uint64_t addr, uint32_t pool_bytes, double interval_bytes, uint64_t lost)
 {
 	struct recorder *rec = s->rec;
 	struct tap_ledger_block block = {.size_bytes = hits_requested(pending)};
@@ -83,8 +83,10 @@ static void record_block(struct sampler *s, const struct pending *pending, struc
 	settle_address(s, addr);
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
 		block.size_class = block_class_of_mapping(block.size_bytes);
+	else if (pool_bytes)
+		block.size_class = block_class_of_pool(pool_bytes);
 	else
-		block_class(rec, addr, pending->hook->object_domain, &block.size_class, &usable);
+		block_class(rec, addr, false, &block.size_class, &usable);
 	if (block.baseline_bytes)
 		block.size_class = TAP_LEDGER_NO_CLASS;
 	block.stack = capture_stack(rec, thread);
@@ -114,6 +116,7 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 	struct recorder *rec = s->rec;
 	struct tap_tracee thread = {.regs = record->regs};
 	struct pending pending = {0};
+	uint32_t pool_bytes = 0;
 	uint64_t addr;
 
 	if (record->entry >= rec->hooks.count || is_nested(s, record->regs.rip))
@@ -130,9 +133,11 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 		hits_is_allocators_own(rec, record->regs.rip))
 		return;
 	/* What pymalloc passed on to malloc is counted there. */
-	if (pending.hook->object_domain && !tap_python_pool_block_size(rec->python, addr))
+	if (pending.hook->object_domain)
+		pool_bytes = tap_python_pool_block_size(rec->python, addr);
+	if (pending.hook->object_domain && !pool_bytes)
 		return;
-	record_block(s, &pending, &thread, addr, interval_bytes, record->lost);
+	record_block(s, &pending, &thread, addr, pool_bytes, interval_bytes, record->lost);
 }
 
 /* Nearly all samples come from one CPU: there they are answered, too. */

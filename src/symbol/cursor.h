@@ -21,6 +21,9 @@ struct tap_stack {
 	uint64_t addr;
 	size_t size_bytes;  /* of what is in bytes */
 	size_t next_bytes;  /* how much to copy at once when it runs out */
+	uint64_t top;       /* the first copy begins here, where that makes sense... */
+	uint64_t expected;  /* ... and ends there; 0: not known */
+	uint64_t reached;   /* the end of what was asked for so far */
 	uint8_t bytes[TAP_STACK_MAX];
 };
 
@@ -33,13 +36,22 @@ struct tap_cursor {
 	uint64_t cfa; /* of the frame that was left last */
 };
 
+/* Where a thread's stack was last unwound to. */
+struct tap_reach {
+	uint64_t thread; /* its fs base */
+	uint64_t end;
+};
+#define TAP_REACHES 64u
+
 struct tap_unwinder {
 	struct tap_symbols *symbols;
+	struct tap_reach reaches[TAP_REACHES]; /* by hash; another thread's costs a read */
 	struct tap_rows rows;
 	struct tap_stack stack;
 };
 
-void tap_stack_start(struct tap_stack *stack, struct tap_memory *memory, size_t first_bytes);
+void tap_stack_start(struct tap_stack *stack, struct tap_memory *memory, uint64_t top,
+	size_t first_bytes, uint64_t expected_end);
 bool tap_stack_try_u64(struct tap_stack *stack, uint64_t addr, uint64_t *ret);
 
 bool tap_cursor_knows(const struct tap_cursor *cursor, unsigned number);

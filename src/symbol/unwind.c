@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
+#include "heaptap/base/map.h"
 #include "cursor.h"
 #include "object.h"
 
@@ -62,16 +63,26 @@ static enum tap_leave leave(
 	return result == TAP_LEAVE_DONE && !is_plausible(cursor) ? TAP_LEAVE_END : result;
 }
 
+static struct tap_reach *reach_of(struct tap_unwinder *unwinder, uint64_t fs_base)
+{
+	struct tap_reach *reach = &unwinder->reaches[tap_hash_u64(fs_base) % TAP_REACHES];
+
+	if (reach->thread != fs_base)
+		*reach = (struct tap_reach){.thread = fs_base};
+	return reach;
+}
+
 size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	const struct tap_regs *regs, uint32_t known, struct tap_native_frame *frames,
 	size_t capacity)
 {
+	struct tap_reach *reach = reach_of(unwinder, regs->fs_base);
 	struct tap_cursor cursor = start(unwinder, regs, known | TAP_UNWIND_EXACT_PC);
 	enum tap_frame_trust trust = TAP_FRAME_EXACT;
 	enum tap_leave result = TAP_LEAVE_DONE;
 	size_t count = 0;
 
-	tap_stack_start(&unwinder->stack, memory, UNWIND_BYTES);
+	tap_stack_start(&unwinder->stack, memory, regs->rsp, UNWIND_BYTES, reach->end);
 	while (result == TAP_LEAVE_DONE && count < capacity) {
 		const struct tap_row *row =
 			tap_rows_at(&unwinder->rows, unwinder->symbols, tap_cursor_pc(&cursor));
@@ -85,7 +96,17 @@ size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
 		result = leave(&cursor, row, &trust);
 		frame->cfa = cursor.cfa;
 	}
+	if (count < capacity)
+		reach->end = unwinder->stack.reached;
 	return count;
+}
+
+const void *tap_unwind_copied(
+	const struct tap_unwinder *unwinder, uint64_t *addr_ret, size_t *size_ret)
+{
+	*addr_ret = unwinder->stack.addr;
+	*size_ret = unwinder->stack.size_bytes;
+	return unwinder->stack.bytes;
 }
 
 bool tap_unwind_step(struct tap_unwinder *unwinder, struct tap_memory *memory,
@@ -95,7 +116,7 @@ bool tap_unwind_step(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	const struct tap_row *row =
 		tap_rows_at(&unwinder->rows, unwinder->symbols, tap_cursor_pc(&cursor));
 
-	tap_stack_start(&unwinder->stack, memory, STEP_BYTES);
+	tap_stack_start(&unwinder->stack, memory, regs->rsp, STEP_BYTES, 0);
 	if (leave(&cursor, row, trust_ret) != TAP_LEAVE_DONE)
 		return false;
 	*regs = cursor.regs;

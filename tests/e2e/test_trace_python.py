@@ -150,6 +150,25 @@ def test_tracemalloc_in_the_target(tmp_path, engine):
         assert site and site["live_blocks"] >= blocks * 0.98, (answer["sites"], blocks)
 
 
+@no_probes
+@pytest.mark.parametrize("interpreter", interpreters())
+def test_code_that_takes_the_place_of_other_code(interpreter, tmp_path):
+    """Code objects that come and go at one address: each block is counted at
+    the line of the one that was there."""
+    with interpreter.start("fresh_code.py", tmp_path, log="log") as target:
+        with Clean(target.pid):
+            answer = run_json("trace", *ENGINES["probe"], target.pid, "-d", "3s")
+        _, most = LeakLog(target.log).bounds(*window(answer))
+        lines = target.facts["lines"]
+        sites = {line: [s for s in answer["sites"] if s["file"] and s["line"] == line and
+                        os.path.basename(s["file"]) == "fresh"] for line in lines}
+        assert all(len(sites[line]) == 1 for line in lines), answer["sites"]
+        blocks = [sites[line][0]["live_blocks"] for line in lines]
+        assert min(blocks) > 100 and sum(blocks) <= most[0] + 2, (blocks, most)
+        # by turns
+        assert abs(blocks[0] - blocks[1]) <= 4, blocks
+
+
 def headers(interpreter):
     """The folder with Python.h of an interpreter, or None."""
     if interpreter.root:

@@ -156,6 +156,50 @@ static void a_full_cache_replaces(void **state)
 	}
 }
 
+/* What is lent is believed; what it has not whole is read. */
+static void lent_bytes_are_served(void **state)
+{
+	_cleanup_memory_ struct tap_memory *memory = tap_memory_create_image();
+	const uint64_t addr = 0x10000;
+	uint8_t bytes[64], lent[16], buf[64];
+
+	(void)state;
+	memset(bytes, 1, sizeof(bytes));
+	memset(lent, 2, sizeof(lent));
+	tap_memory_add_region(memory, addr, bytes, sizeof(bytes));
+	for (int cached = 0; cached < 2; cached++) {
+		tap_memory_cache(memory, cached ? TAP_MEMORY_CACHE_PAGES : TAP_MEMORY_CACHE_OFF);
+		tap_memory_lend(memory, addr + 16, lent, sizeof(lent));
+		assert_true(tap_memory_try_read(memory, addr + 16, buf, 16) && buf[15] == 2);
+		assert_true(tap_memory_try_glance(memory, addr + 24, buf, 8) && buf[7] == 2);
+		assert_true(tap_memory_try_read(memory, addr + 15, buf, 8) && buf[7] == 1);
+		assert_true(tap_memory_try_glance(memory, addr + 25, buf, 8) && buf[0] == 1);
+		assert_int_equal(tap_memory_read_some(memory, addr + 8, buf, 64), 56);
+		assert_int_equal(tap_memory_glance(memory, addr + 8, buf, 64), 56);
+		assert_false(tap_memory_try_glance(memory, UINT64_MAX - 3, buf, 8));
+		tap_memory_lend(memory, 0, NULL, 0);
+		assert_true(tap_memory_try_read(memory, addr + 16, buf, 16) && buf[0] == 1);
+		assert_false(tap_memory_try_glance(memory, 0, buf, 8));
+	}
+}
+
+static void a_glance_is_past_the_cache(void **state)
+{
+	_cleanup_memory_ struct tap_memory *memory = NULL;
+	uint8_t *pages = map_with_hole(), byte;
+	uint64_t addr = (uint64_t)pages;
+
+	(void)state;
+	assert_ok(tap_memory_open(getpid(), false, &memory));
+	tap_memory_cache(memory, TAP_MEMORY_CACHE_PAGES);
+	assert_true(tap_memory_try_u8(memory, addr, &byte) && byte == 0);
+	pages[0] = 9;
+	assert_true(tap_memory_try_u8(memory, addr, &byte) && byte == 0);
+	assert_true(tap_memory_try_glance(memory, addr, &byte, 1) && byte == 9);
+	munmap(pages, PAGE);
+	munmap(pages + 2 * PAGE, PAGE);
+}
+
 static void writes_to_read_only_text_of_a_child(void **state)
 {
 	_cleanup_memory_ struct tap_memory *memory = NULL;
@@ -203,6 +247,8 @@ int main(void)
 		cmocka_unit_test(images_join_regions_that_touch),
 		cmocka_unit_test(a_cache_holds_until_it_is_told),
 		cmocka_unit_test(a_full_cache_replaces),
+		cmocka_unit_test(lent_bytes_are_served),
+		cmocka_unit_test(a_glance_is_past_the_cache),
 		cmocka_unit_test(writes_to_read_only_text_of_a_child),
 		cmocka_unit_test(a_process_that_is_not_there_is_gone),
 	};

@@ -93,6 +93,112 @@ static void tells_functions_not_addresses(void **state)
 	image_destroy(image);
 }
 
+struct watcher {
+	uint64_t watch; /* the answer of begin() */
+	bool held;
+	unsigned begun;
+};
+
+static uint64_t begin(void *context, uint64_t addr)
+{
+	struct watcher *watcher = context;
+
+	(void)addr;
+	watcher->begun++;
+	return watcher->watch;
+}
+
+static bool holds(void *context, uint64_t watch)
+{
+	const struct watcher *watcher = context;
+
+	assert_int_equal(watch, watcher->watch);
+	return watcher->held;
+}
+
+/* Code is read again where it may be other code, and only there. */
+static void watched_code_is_read_once(void **state)
+{
+	struct image *image = image_create(13);
+	const struct tap_python_layout *layout = &image->python.layout;
+	struct watcher watcher = {.watch = 7, .held = true};
+	const struct tap_python_watch watch = {begin, holds, &watcher};
+	uint64_t interp = image_interpreter(image, 0, 0);
+	uint64_t init = image_code(image, "__init__", "__init__", 1);
+	uint64_t code = image_code(image, "one", "a.py", 10);
+	uint64_t frame = image_frame(image, init, 0, 2, image_frame(image, code, 0, 2, 0));
+	uint64_t thread = image_thread(image, interp, 1, 1, frame), one, two;
+
+	(void)state;
+	image_set32(image, init, layout->code.firsttraceable, 8);
+	tap_python_watch(&image->python, &watch);
+	one = key_of(image, thread);
+	assert_true(one == key_of(image, thread));
+	assert_int_equal(watcher.begun, 2);
+	/* Nobody frees it, so that nobody looks. */
+	image_set(image, code, layout->code.qualname, image_ascii(image, "two"));
+	assert_true(one == key_of(image, thread));
+	watcher.held = false;
+	two = key_of(image, thread);
+	assert_true(one != two);
+	check_resolved(image, two, "two", "a.py", 11);
+	watcher.held = true;
+	image_set(image, code, layout->code.qualname, image_ascii(image, "three"));
+	assert_true(two == key_of(image, thread));
+	/* Watches from before count no longer. */
+	tap_python_watch(&image->python, &watch);
+	check_resolved(image, key_of(image, thread), "three", "a.py", 11);
+	/* Nobody watches, or nothing can be watched. */
+	tap_python_watch(&image->python, NULL);
+	image_set(image, code, layout->code.qualname, image_ascii(image, "four"));
+	check_resolved(image, key_of(image, thread), "four", "a.py", 11);
+	watcher.watch = 0;
+	tap_python_watch(&image->python, &watch);
+	key_of(image, thread);
+	image_set(image, code, layout->code.qualname, image_ascii(image, "five"));
+	check_resolved(image, key_of(image, thread), "five", "a.py", 11);
+	image_destroy(image);
+}
+
+/* Frames that are read at once with others are read anew each time. */
+static void frames_of_one_chunk_are_as_they_are(void **state)
+{
+	(void)state;
+	for (int minor = 12; minor <= 15; minor++) {
+		struct image *image = image_create(minor);
+		const struct tap_python_layout *layout = &image->python.layout;
+		uint64_t interp = image_interpreter(image, 0, 0);
+		uint64_t a = image_code(image, "a", "a.py", 10), b = image_code(image, "b", "b.py", 20);
+		uint64_t first = image_frame(image, a, 0, 0, 0);
+		uint64_t second = image_frame(image, a, 0, 0, first);
+		uint64_t third = image_frame(image, b, 0, 0, second);
+		uint64_t thread = image_thread(image, interp, 0xA0, 10, third);
+		struct tap_python_frame frames[MAX];
+
+		image_runtime(image, interp);
+		for (int round = 0; round < 2; round++) {
+			image_seal(image);
+			assert_int_equal(tap_python_thread_frames(
+						 &image->python, 10, 0xA0, frames, MAX),
+				3);
+			assert_true(frames[1].addr == second && !frames[1].entry);
+			check_resolved(image, frames[1].key, "a", "a.py", 11);
+		}
+		image_set(image, second, layout->frame.code, b | (minor >= 14));
+		image_set(image, second, layout->frame.instruction,
+			b + (uint64_t)layout->code.adaptive);
+		image->bytes[first - IMAGE_BASE + (uint64_t)layout->frame.owner] = SHIM;
+		assert_int_equal(list(image, thread, frames), 2);
+		check_resolved(image, frames[1].key, "b", "b.py", 21);
+		assert_true(frames[1].entry);
+		/* Other frames, elsewhere. */
+		image_set(image, third, layout->frame.previous, image_frame(image, a, 0, 0, 0));
+		assert_int_equal(list(image, thread, frames), 2);
+		check_resolved(image, frames[1].key, "a", "a.py", 11);
+		image_destroy(image);
+	}
+}
+
 static void code_that_calls_init_is_no_frame(void **state)
 {
 	struct image *image = image_create(13);
@@ -305,6 +411,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lists_and_resolves),
 		cmocka_unit_test(tells_functions_not_addresses),
+		cmocka_unit_test(watched_code_is_read_once),
+		cmocka_unit_test(frames_of_one_chunk_are_as_they_are),
 		cmocka_unit_test(code_that_calls_init_is_no_frame),
 		cmocka_unit_test(hostile_frames_end_the_list),
 		cmocka_unit_test(frame_objects_end_too),

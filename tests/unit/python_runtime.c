@@ -236,8 +236,43 @@ static void one_thread_in_two_interpreters(void **state)
 	image_set(image, gil, layout->gil.last_holder, outer);
 	image_set32(image, gil, layout->gil.locked, 1);
 	image_seal(image);
-	assert_true(tap_python_thread(python, 10, 0xA0, &held) == outer);
-	assert_int_equal(held, 1);
+	for (int round = 0; round < 2; round++) {
+		assert_true(tap_python_thread(python, 10, 0xA0, &held) == outer);
+		assert_int_equal(held, 1);
+	}
+	/* And back: who was found last time runs no longer. */
+	image_set(image, gil, layout->gil.last_holder, inner);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 10, 0xA0, &held) == inner);
+	image_set32(image, gil, layout->gil.locked, 0);
+	image_set(image, gil, layout->gil.last_holder, outer);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 10, 0xA0, &held) == inner);
+	assert_int_equal(held, 0);
+	image_destroy(image);
+}
+
+/* It says of itself that it runs, as it did when it was freed. */
+static void a_freed_state_that_held_the_gil_is_not_believed(void **state)
+{
+	struct image *image = image_create(14);
+	struct tap_python *python = &image->python;
+	const struct tap_python_layout *layout = &python->layout;
+	uint64_t interp = image_interpreter(image, 0, 0), last, old, young;
+
+	(void)state;
+	image_runtime(image, interp);
+	last = image_thread(image, interp, 0xB0, 11, 0);
+	old = image_thread(image, interp, 0xA0, 10, 0);
+	image_set32(image, old, layout->thread.holds_gil, 1);
+	image_seal(image);
+	for (int round = 0; round < 2; round++)
+		assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
+	image_set(image, interp, layout->interpreter.threads_head, last);
+	image_set(image, last, layout->thread.prev, 0);
+	young = image_thread(image, interp, 0xA0, 10, 0);
+	image_seal(image);
+	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == young);
 	image_destroy(image);
 }
 
@@ -353,6 +388,7 @@ int main(void)
 		cmocka_unit_test(finds_threads_of_all_interpreters),
 		cmocka_unit_test(a_freed_thread_state_is_not_believed),
 		cmocka_unit_test(one_thread_in_two_interpreters),
+		cmocka_unit_test(a_freed_state_that_held_the_gil_is_not_believed),
 		cmocka_unit_test(circles_of_threads_end),
 		cmocka_unit_test(knows_pools_by_their_headers),
 		cmocka_unit_test(reads_versions),

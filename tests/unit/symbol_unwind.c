@@ -192,6 +192,52 @@ static void a_stopped_thread_is_unwound_exactly(void **state)
 	stop(&target);
 }
 
+/* What was needed the last time is copied at once, and decides nothing. */
+static void what_was_copied_is_the_stack(void **state)
+{
+	struct tap_native_frame before[FRAMES_MAX];
+	struct tap_regs regs = {0};
+	struct target target;
+	const uint8_t *copied;
+	size_t size_bytes, count;
+	uint64_t addr;
+	uint8_t byte;
+
+	(void)state;
+	start(&target, "tap_lib_recursive", &regs);
+	stop_with_registers(&target, &regs);
+	unwind(&target, &regs, TAP_UNWIND_ALL);
+	count = target.count;
+	memcpy(before, target.frames, sizeof(before));
+	for (int i = 0; i < 2; i++) {
+		unwind(&target, &regs, TAP_UNWIND_ALL);
+		assert_int_equal(target.count, count);
+		for (size_t j = 0; j < count; j++) {
+			assert_int_equal(target.frames[j].pc, before[j].pc);
+			assert_int_equal(target.frames[j].cfa, before[j].cfa);
+			assert_int_equal(target.frames[j].trust, before[j].trust);
+		}
+		copied = tap_unwind_copied(target.unwinder, &addr, &size_bytes);
+		assert_in_range(addr, regs.rsp - 8, regs.rsp);
+		assert_true(addr + size_bytes >= target.frames[count - 2].cfa);
+		assert_true(tap_memory_try_u8(target.memory, addr + size_bytes - 1, &byte));
+		assert_int_equal(copied[size_bytes - 1], byte);
+	}
+	/* Of a part of the stack, and then of another thread that has its number. */
+	target.count = tap_unwind(
+		target.unwinder, target.memory, &regs, TAP_UNWIND_ALL, target.frames, 2);
+	unwind(&target, &regs, TAP_UNWIND_ALL);
+	assert_int_equal(target.count, count);
+	regs.rsp = before[count - 3].cfa;
+	regs.rip = before[count - 2].pc;
+	unwind(&target, &regs, TAP_UNWIND_SP_PC);
+	regs.rsp = before[0].cfa - 8;
+	regs.rip = before[0].pc;
+	unwind(&target, &regs, TAP_UNWIND_SP_PC);
+	assert_chain(&target, deep);
+	stop(&target);
+}
+
 /* Stack pointer and program counter alone: the frame that is reached through
  * rbp is looked for, what follows is exact again. */
 static void a_thread_that_was_not_stopped_is_unwound(void **state)
@@ -324,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_stopped_thread_is_unwound_exactly),
+		cmocka_unit_test(what_was_copied_is_the_stack),
 		cmocka_unit_test(a_thread_that_was_not_stopped_is_unwound),
 		cmocka_unit_test(a_signal_handler_leads_to_what_it_interrupted),
 		cmocka_unit_test(steps_are_the_same_as_a_whole_unwind),

@@ -39,6 +39,11 @@ bool tap_memory_try_read(struct tap_memory *memory, uint64_t addr, void *buf, si
 size_t tap_memory_read_some(
 	struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes);
 
+/* The two past the cache: for what nobody looks at again, as a page is read
+ * slower than a few bytes are. */
+bool tap_memory_try_glance(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes);
+size_t tap_memory_glance(struct tap_memory *memory, uint64_t addr, void *buf, size_t size_bytes);
+
 bool tap_memory_try_u64(struct tap_memory *memory, uint64_t addr, uint64_t *ret);
 bool tap_memory_try_u32(struct tap_memory *memory, uint64_t addr, uint32_t *ret);
 bool tap_memory_try_u8(struct tap_memory *memory, uint64_t addr, uint8_t *ret);
@@ -60,6 +65,12 @@ enum tap_memory_cache_mode {
 	TAP_MEMORY_CACHE_PIECES, /* 64 KiB where a place is read twice: for walking a heap */
 };
 void tap_memory_cache(struct tap_memory *memory, enum tap_memory_cache_mode mode);
+
+/* Bytes that somebody has read already: reads that lie within are served from
+ * there, until others are lent or none (size_bytes 0). Only where the part
+ * stands still; they are the caller's, and outlive that. */
+void tap_memory_lend(
+	struct tap_memory *memory, uint64_t addr, const void *bytes, size_t size_bytes);
 
 static inline void tap_memory_cleanup(struct tap_memory **memory)
 {

@@ -84,9 +84,28 @@ size_t tap_python_threads(
 
 /* Innermost first; returns their number, at most capacity. Frames that do not
  * make sense end the list. Several small reads a frame: turn the memory's
- * cache on around it while the thread stands still. */
+ * cache on around it while the thread stands still. From 3.11 on the part of
+ * the data stack that the thread's frames took last time is read at once. */
 size_t tap_python_frames(struct tap_python *python, uint64_t thread_state,
 	struct tap_python_frame *frames, size_t capacity);
+/* Both in one, with fewer reads. */
+size_t tap_python_thread_frames(struct tap_python *python, pid_t tid, uint64_t fs_base,
+	struct tap_python_frame *frames, size_t capacity);
+
+/* Whoever sees every free of CPython's object domain, before it is done, knows
+ * whether the code object at an address is the one that it was. Then it is
+ * read once, not with each frame. */
+struct tap_python_watch {
+	/* Of the block that begins at addr and is there now: a number for holds(),
+	 * never 0; 0 where it cannot be watched. */
+	uint64_t (*begin)(void *context, uint64_t addr);
+	/* It was not freed since. */
+	bool (*holds)(void *context, uint64_t watch);
+	void *context;
+};
+/* From now on; whatever was watched before is not any longer. NULL: nobody
+ * sees them. */
+void tap_python_watch(struct tap_python *python, const struct tap_python_watch *watch);
 
 /* Function (co_qualname from 3.11 on, co_name before), file and line of a key
  * that tap_python_frames() gave, also after its code object went away. */

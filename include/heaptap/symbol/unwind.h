@@ -6,8 +6,8 @@
  * Native stacks of a thread that stands still. Call frame information comes
  * from libdw, is evaluated once per PC and kept as a row (where the CFA, the
  * return address and the saved registers are), so that a frame seen before
- * costs a hash look-up. The top of the stack is copied in one read. Frames
- * without call frame information fall back to the frame pointer, then to a
+ * costs a hash look-up. The top of the stack is copied in one read, as much of
+ * it as was needed of that thread the last time. Frames without call frame information fall back to the frame pointer, then to a
  * scan for a return address, and are marked.
  */
 
@@ -48,6 +48,11 @@ void tap_unwinder_destroy(struct tap_unwinder *unwinder); /* takes NULL */
 size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	const struct tap_regs *regs, uint32_t known, struct tap_native_frame *frames,
 	size_t capacity);
+
+/* The part of the stack that the last tap_unwind() has copied, and its address;
+ * holds until the next call of this unwinder. */
+const void *tap_unwind_copied(
+	const struct tap_unwinder *unwinder, uint64_t *addr_ret, size_t *size_ret);
 
 /* One step out of the frame that regs stand in: regs become the caller's
  * (rip is the return address, rsp the CFA), and known what is known of them.
