@@ -100,13 +100,8 @@ def error_of(result, code, *words):
     return error
 
 
-# Is the probe engine offered by this build?
-PROBES = "not in this version" not in run("trace", "--engine", "probe", "1").err
-no_probes = pytest.mark.skipif(not PROBES, reason="built without -Dprobe=true")
 # To the block: every call is seen by breakpoints, and by probes with --exact.
 ENGINES = {"breakpoint": ("--engine", "breakpoint"), "probe": ("--engine", "probe", "--exact")}
-if not PROBES:
-    del ENGINES["probe"]
 
 
 class Running:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_DONE, check_clean, interpreters, no_probes, run, run_json,
+from heaptap import (EXIT_DONE, check_clean, interpreters, run, run_json,
                      some_interpreter)
 
 
@@ -60,7 +60,6 @@ def test_exact_overrides(tmp_path):
         check_clean(target.pid)
 
 
-@no_probes
 def test_probes_need_no_brake(tmp_path):
     with some_interpreter().start("json_loop.py", tmp_path) as target:
         answer = run_json("trace", target.pid, "-d", "4s")

@@ -3,9 +3,7 @@
 import subprocess
 
 from heaptap import (EXIT_DONE, EXIT_PROCESS, Running, Target, built, check_clean, leak_line,
-                     mappings, need_tool, no_probes, run, run_json, tracer, wait_for)
-
-pytestmark = no_probes
+                     mappings, need_tool, run, run_json, tracer, wait_for)
 
 
 class Gdb:

@@ -12,11 +12,8 @@ import statistics
 
 import pytest
 
-from heaptap import (FULL, Clean, Running, Target, built, marked_line, run, run_json,
+from heaptap import (FULL, Clean, Running, Target, built, marked_line, run_json,
                      some_interpreter, window)
-
-OFFERED = "not in this version" not in run("trace", "--engine", "probe", "1").err
-pytestmark = pytest.mark.skipif(not OFFERED, reason="built without -Dprobe=true")
 
 SITES = 20
 # Columns of the log of `shares`.

@@ -11,11 +11,9 @@ import time
 import pytest
 
 from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean, interpreters,
-                     mappings, no_probes, patched_text,
+                     mappings, patched_text,
                      run, run_json, some_interpreter, state, status,
                      text_problems, wait_for)
-
-pytestmark = no_probes
 
 # On a machine that is busy itself the time in which a thread was held cannot be
 # told from the time in which nobody ran it.

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean,
-                     has_tool, interpreters, leak_line, no_probes, run_json, some_interpreter, window)
+                     has_tool, interpreters, leak_line, run_json, some_interpreter, window)
 
 LEAK = "cache_leak.py"
 
@@ -73,7 +73,6 @@ def test_the_leaking_line(interpreter, tmp_path, engine):
     assert site is None or site["growth_bytes"] < 0.05 * answer["sites"][0]["growth_bytes"], site
 
 
-@no_probes
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_the_leaking_line_by_default(interpreter, tmp_path):
     """With as many samples as the cost allows: the same line and state, and the
