@@ -309,6 +309,16 @@ def test_command_from_its_first_allocation(tmp_path):
     assert answer["child_exit_code"] in (143, 15, -15), answer["child_exit_code"]
 
 
+def test_command_that_ends_at_once(tmp_path, engine):
+    """It is held until all is armed, and not a moment longer."""
+    answer_file = tmp_path / "answer.json"
+    for _ in range(5):
+        run("trace", "--engine", engine, "--json", "-o", answer_file, "--", "true", code=EXIT_DONE)
+        answer = json.loads(answer_file.read_text())
+        assert answer["ended_by"] == "exit" and answer["child_exit_code"] == 0, answer
+        assert answer["engine"] == engine and answer["entry_points"], answer
+
+
 def test_command_not_found():
     result = run("trace", "--", "/nonexistent/program")
     assert result.code == 3, result
