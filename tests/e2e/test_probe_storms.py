@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean, interpreters,
+from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean,
+                     few_interpreters, interpreters,
                      mappings, patched_text,
                      run, run_json, some_interpreter, state, status,
                      text_problems, wait_for)
@@ -90,8 +91,9 @@ def test_a_storm_is_recorded_and_goes_on(name, options):
     assert min(held) < HELD_S, held
 
 
-@pytest.mark.parametrize("kind", ["threads", "fork"])
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("interpreter, kind", [
+    pytest.param(*p.values, kind, id="%s-%s" % (p.id, kind), marks=p.marks)
+    for kind, those in (("threads", interpreters()), ("fork", few_interpreters())) for p in those])
 def test_a_python_storm_is_recorded_and_goes_on(interpreter, kind, tmp_path):
     with python_storm(kind, tmp_path, interpreter) as target:
         answer = run_json("trace", "--engine", "probe", "-d", "1s", target.pid)
