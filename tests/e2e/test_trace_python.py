@@ -79,7 +79,8 @@ def test_the_leaking_line(interpreter, engine, tmp_path):
 @pytest.mark.parametrize("interpreter", few_interpreters())
 def test_the_leaking_line_by_default(interpreter, tmp_path):
     """With as many samples as the cost allows: the same line and state, and the
-    truth within two standard errors."""
+    truth within four standard errors, which one in 10,000 recordings is not;
+    how many are within two is tested in test_probe_estimate.py."""
     with interpreter.start(LEAK, tmp_path, log="leak") as target:
         with Clean(target.pid):
             answer = run_json("trace", target.pid, "-d", "10s", timeout=40)
@@ -89,7 +90,7 @@ def test_the_leaking_line_by_default(interpreter, tmp_path):
         assert os.path.abspath(site["file"]) == target.script, site
         assert site["line"] == leak_line(LEAK) and site["language"] == "python", site
         assert answer["verdict"]["state"] == "leak", answer["verdict"]
-        error = max(2 * site["standard_error_bytes"], 0.01 * size)
+        error = max(4 * site["standard_error_bytes"], 0.01 * size)
         assert abs(site["growth_bytes"] - size) <= error, (site, size)
         assert site["standard_error_bytes"] < 0.1 * site["growth_bytes"], site
 
