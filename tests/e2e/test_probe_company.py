@@ -2,8 +2,8 @@
 """Other tracers come and go while probes record: ptrace is free meanwhile."""
 import subprocess
 
-from heaptap import (EXIT_DONE, EXIT_PROCESS, LeakLog, Running, Target, built, check_clean, leak_line,
-                     mappings, need_tool, run, run_json, tracer, wait_for)
+from heaptap import (EXIT_DONE, EXIT_PROCESS, LeakLog, Running, Target, built, check_clean,
+                     leak_line, mappings, need_tool, run, run_json, tracer, wait_for)
 
 
 class Gdb:
