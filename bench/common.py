@@ -35,7 +35,7 @@ class Bench:
     def add_options(parser):
         parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build-bench",
                             metavar="DIR",
-                            help="a build of heaptap with -Dprobe=true; made where it is not there")
+                            help="a build of heaptap; made where it is not there")
         parser.add_argument("--python", default="/usr/bin/python3", metavar="FILE",
                             help="what Python scripts run on, in a venv below %s" % CACHE)
 
@@ -43,7 +43,7 @@ class Bench:
         """Builds what these workloads need."""
         if not (self.build / "build.ninja").exists():
             note("setting up %s" % self.build)
-            measure.run("meson", "setup", self.build, ROOT, "-Dprobe=true", "--buildtype=release",
+            measure.run("meson", "setup", self.build, ROOT, "--buildtype=release",
                         "-Dtests=false", timeout=300)
         note("building in %s" % self.build)
         measure.run("ninja", "-C", self.build, "heaptap", *PROGRAMS, timeout=600)

@@ -10,7 +10,8 @@ _heaptap_options()
 		--version -V
 	case $1 in
 	trace)
-		echo --duration -d --interval --engine --exact --symbol --unsafe --fail-on-leak
+		echo --duration -d --interval --engine --exact --sample --overhead --symbol --unsafe \
+			--fail-on-leak
 		;;
 	watch)
 		echo --duration -d --interval --warmup --csv
@@ -67,10 +68,10 @@ _heaptap()
 		return
 		;;
 	--engine)
-		COMPREPLY=($(compgen -W 'auto breakpoint' -- "$word"))
+		COMPREPLY=($(compgen -W 'auto probe breakpoint' -- "$word"))
 		return
 		;;
-	-d | --duration | --interval | --warmup | --limit | --symbol)
+	-d | --duration | --interval | --warmup | --limit | --symbol | --sample | --overhead)
 		return
 		;;
 	esac

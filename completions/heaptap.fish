@@ -25,8 +25,10 @@ complete -c heaptap -n "__fish_seen_subcommand_from trace watch stack info clean
 
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch" -s d -l duration -x -d 'For so long'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch" -l interval -x -d 'Time between two points'
-complete -c heaptap -n "__fish_seen_subcommand_from trace" -l engine -x -a 'auto breakpoint' -d 'How calls are seen'
-complete -c heaptap -n "__fish_seen_subcommand_from trace" -l exact -d 'Go on, however slow that is'
+complete -c heaptap -n "__fish_seen_subcommand_from trace" -l engine -x -a 'auto probe breakpoint' -d 'How calls are seen'
+complete -c heaptap -n "__fish_seen_subcommand_from trace" -l exact -d 'See every call, however slow that is'
+complete -c heaptap -n "__fish_seen_subcommand_from trace" -l sample -x -d 'One sample in so many bytes'
+complete -c heaptap -n "__fish_seen_subcommand_from trace" -l overhead -x -d 'What samples may cost'
 complete -c heaptap -n "__fish_seen_subcommand_from trace" -l symbol -x -d 'A function that is another malloc, free'
 complete -c heaptap -n "__fish_seen_subcommand_from trace" -l unsafe -d 'Also where SIGTRAP is blocked or ignored'
 complete -c heaptap -n "__fish_seen_subcommand_from trace" -l fail-on-leak -d 'Exit with 1 where it leaks'

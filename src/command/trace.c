@@ -35,25 +35,19 @@ static const struct tap_option options[] = {
 	{"interval", 0, "DUR", TAP_OPTION_DURATION, AT(interval_s),
 		"Between two points of the timeline (default: duration / 200, at least 50ms)"},
 	{"engine", 0, "auto|probe|breakpoint", TAP_OPTION_CHOICE, AT(engine),
-		HEAPTAP_PROBE ? "How calls are seen (default: auto, probes where they can be placed)" :
-				"How calls are seen (default: auto; probe comes later)"},
+		"How calls are seen (default: auto, probes where they can be placed)"},
 	{"exact", 0, NULL, TAP_OPTION_FLAG, AT(exact),
 		"See every call, and go on to the end, however slow that makes the process"},
+	{"sample", 0, "SIZE", TAP_OPTION_SIZE, AT(sample_bytes),
+		"One sample in so many bytes (default: every call, as far as --overhead allows)"},
+	{"overhead", 0, "PCT", TAP_OPTION_PERCENT, AT(overhead_percent),
+		"What samples may cost of the process's time (default: 5)"},
 	{"symbol", 0, "ENTRY=NAME", TAP_OPTION_LIST, AT(symbols),
 		"Take calls of NAME for calls of ENTRY: malloc=my_malloc"},
 	{"unsafe", 0, NULL, TAP_OPTION_FLAG, AT(unsafe),
 		"Record also where a thread blocks or ignores SIGTRAP"},
 	{"fail-on-leak", 0, NULL, TAP_OPTION_FLAG, AT(fail_on_leak),
 		"Exit with 1 where the verdict is a leak"},
-#if HEAPTAP_PROBE
-	{"sample", 0, "SIZE", TAP_OPTION_SIZE, AT(sample_bytes),
-		"One sample in so many bytes (default: every call, as far as --overhead allows)"},
-	{"overhead", 0, "PCT", TAP_OPTION_PERCENT, AT(overhead_percent),
-		"What samples may cost of the process's time (default: 5)"},
-#else
-	{"sample", 0, "SIZE", TAP_OPTION_LATER, 0, "Bytes between two samples"},
-	{"overhead", 0, "PCT", TAP_OPTION_LATER, 0, "What recording may cost"},
-#endif
 	{"group", 0, "line|function|file|stack", TAP_OPTION_LATER, 0, "What a site is"},
 	{"include", 0, "GLOB", TAP_OPTION_LATER, 0, "Only sites with a frame in such a file"},
 	{"exclude", 0, "GLOB", TAP_OPTION_LATER, 0, "No sites with a frame in such a file"},
@@ -94,23 +88,11 @@ static struct tap_error *symbols_init(struct symbols *symbols, const struct tap_
 	return NULL;
 }
 
-/* In this version for who works on it: meson -Dprobe=true. */
-static struct tap_error *check_engine(const struct values *values)
-{
-	if (HEAPTAP_PROBE || strcmp(values->engine, "probe"))
-		return NULL;
-	return tap_error_advise(
-		tap_error_new(TAP_ERR_USAGE,
-			"--engine probe is not in this version of heaptap (" HEAPTAP_VERSION ")"),
-		"leave it out, or use --engine breakpoint");
-}
-
 static enum tap_trace_engine engine_of(const struct values *values)
 {
 	if (!strcmp(values->engine, "probe"))
 		return TAP_ENGINE_PROBE;
-	return HEAPTAP_PROBE && strcmp(values->engine, "breakpoint") ? TAP_ENGINE_AUTO :
-								       TAP_ENGINE_BREAKPOINT;
+	return strcmp(values->engine, "breakpoint") ? TAP_ENGINE_AUTO : TAP_ENGINE_BREAKPOINT;
 }
 
 static struct tap_error *choose_target(
@@ -221,9 +203,7 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	};
 	struct tap_error *err;
 
-	err = check_engine(values);
-	if (!err)
-		err = symbols_init(&symbols, &values->symbols);
+	err = symbols_init(&symbols, &values->symbols);
 	if (!err)
 		err = choose_target(invocation, &session);
 	if (err)
@@ -251,9 +231,10 @@ const struct tap_command tap_command_trace = {
 		"standard input, output and error are the command's and the answer goes to -o,\n"
 		"else to standard error.\n"
 		"\n"
-		"Breakpoints are in the process meanwhile: heaptap ended by SIGKILL leaves them\n"
-		"there, and the process ends at the next one. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT\n"
-		"put all back.",
+		"Calls are counted by probes, or where none can be placed by breakpoints. Ctrl-C,\n"
+		"SIGTERM, SIGHUP and SIGQUIT put all back. SIGKILL of heaptap leaves its probes,\n"
+		"and the process goes on (heaptap clean takes them out); breakpoints that are left\n"
+		"there end the process.",
 	.options = options,
 	.values_size = sizeof(struct values),
 	.defaults = &defaults,

@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
@@ -15,6 +16,10 @@
 #define INSN_BYTES 16
 #define LOOK_EVERY_NS UINT64_C(1000000000)
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
+/* C libraries block all signals for a moment while they make a thread or a
+ * process. */
+#define SIGTRAP_LOOKS 50
+#define SIGTRAP_PAUSE_NS 1000000
 
 struct hook *arming_new_hook(struct recorder *rec)
 {
@@ -374,7 +379,7 @@ void arming_try_tables(struct recorder *rec)
 	tap_error_free(err);
 }
 
-struct tap_error *arming_check_sigtrap(struct recorder *rec)
+static struct tap_error *look_at_sigtrap(struct recorder *rec)
 {
 	struct tap_task_list tasks = {0};
 	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
@@ -394,5 +399,19 @@ struct tap_error *arming_check_sigtrap(struct recorder *rec)
 			"the program does not depend on it");
 	}
 	tap_vector_free(&tasks);
+	return err;
+}
+
+struct tap_error *arming_check_sigtrap(struct recorder *rec)
+{
+	struct tap_error *err = look_at_sigtrap(rec);
+
+	for (int looks = 1; err && looks < SIGTRAP_LOOKS; looks++) {
+		struct timespec pause = {0, SIGTRAP_PAUSE_NS};
+
+		tap_error_free(err);
+		nanosleep(&pause, NULL);
+		err = look_at_sigtrap(rec);
+	}
 	return err;
 }

@@ -340,7 +340,7 @@ static void *run_place(void *context)
 			tap_target_go(rec->target, &start);
 		return release(rec, err);
 	}
-	tap_log_detail("by breakpoints: %s", err->message);
+	tap_log_warn("by breakpoints, which stop the process at each call: %s", err->message);
 	left = take_back(s);
 	if (left) {
 		tap_error_free(err);

@@ -121,7 +121,9 @@ static void check_armed(struct sampler *s)
 	if (tap_clock_ns() - s->out_since_ns < STAY_OUT_NS)
 		return;
 	if (s->rearms++ >= REARMS_MAX) {
-		recorder_end(rec, TAP_ENDED_PROBE_COST);
+		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
+			tap_strdup("answers came too late again and again: heaptap did not get a "
+				   "processor in time"));
 		return;
 	}
 	s->out_since_ns = 0;
@@ -196,8 +198,9 @@ static void finish(struct sampler *s)
 
 	control_overhead(s, &rec->overhead_fixed, &rec->overhead_samples);
 	rec->sample_interval_bytes = (uint64_t)s->interval_bytes;
-	/* Also where it has fallen to nothing since. */
-	rec->sampled = s->largest_interval_bytes > 0;
+	/* Also where it has fallen to nothing since; and what came while the target was
+	 * left alone was not seen. */
+	rec->sampled = s->largest_interval_bytes > 0 || s->rearms || s->out_since_ns;
 	/* Who waits is let go; what was posted too late is none of this recording. */
 	atomic_store(&s->answering, false);
 	tap_error_free(tap_probes_disarm(s->probes));

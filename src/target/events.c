@@ -259,6 +259,12 @@ static void free_gone(struct tap_target *target)
 	target->gone.count = 0;
 }
 
+static void hand_out(const struct tap_event *event)
+{
+	if (event->tracee)
+		((struct tracee *)event->tracee)->awaits_go = true;
+}
+
 static bool take_queued(struct tap_target *target, struct tap_event *ret)
 {
 	if (!target->queue.count)
@@ -282,8 +288,10 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 		int status;
 		pid_t tid;
 
-		if (take_queued(target, ret))
+		if (take_queued(target, ret)) {
+			hand_out(ret);
 			return NULL;
+		}
 		if (target_take_kick()) {
 			*ret = (struct tap_event){.kind = TAP_EVENT_TICK};
 			return NULL;
@@ -307,8 +315,10 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 		if (tracee->continued_ns &&
 			tracee->stopped_ns - tracee->continued_ns < target->stats.least_away_ns)
 			target->stats.least_away_ns = tracee->stopped_ns - tracee->continued_ns;
-		if (event_dispatch(target, tracee, status, ret))
+		if (event_dispatch(target, tracee, status, ret)) {
+			hand_out(ret);
 			return NULL;
+		}
 	}
 }
 
@@ -337,6 +347,7 @@ void tap_target_go(struct tap_target *target, const struct tap_event *event)
 
 	if (!tracee || event->kind == TAP_EVENT_THREAD_EXIT || event->kind == TAP_EVENT_EXEC)
 		return;
+	tracee->awaits_go = false;
 	/* All were stopped and let go since. */
 	if (tracee->state != TRACEE_STOPPED)
 		return;

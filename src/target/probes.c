@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include "heaptap/arch/cpu.h"
 #include "heaptap/base/alloc.h"
@@ -19,6 +20,8 @@
 
 #define INSTANCE_ALIGN 64u
 #define CODE_BOUND_NS UINT64_C(2000000000)
+#define BORROW_BOUND_NS UINT64_C(500000000)
+#define BORROW_PAUSE_NS 1000000
 
 /* --- a borrowed thread: several calls for one stop ----------------------- */
 
@@ -28,10 +31,19 @@ struct borrowed {
 	bool was_running;
 };
 
+/* A thread may be in a call that is not to be stopped for a moment only: the
+ * parent of a vfork, for one. */
 static struct tap_error *borrow(struct tap_target *target, struct borrowed *ret)
 {
+	uint64_t deadline = tap_clock_ns() + BORROW_BOUND_NS;
+	struct timespec pause = {0, BORROW_PAUSE_NS};
+
 	*ret = (struct borrowed){.target = target};
-	ret->tracee = tracee_pick(target, &ret->was_running);
+	while (!(ret->tracee = tracee_pick(target, &ret->was_running)) &&
+		tap_clock_ns() < deadline) {
+		nanosleep(&pause, NULL);
+		events_serve(target);
+	}
 	if (!ret->tracee)
 		return tap_error_new(TAP_ERR_TIMEOUT,
 			"no thread of process %d can be stopped without a system call of its own "

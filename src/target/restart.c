@@ -246,12 +246,22 @@ static void shorten_timespec(struct tap_regs *regs, uint64_t *pointer, struct ta
 	*pointer = at;
 }
 
+bool tap_restart_is_cut_short(const struct tap_regs *regs)
+{
+	if ((int64_t)regs->orig_rax < 0)
+		return false;
+	/* fs/aio.c: unlike io_getevents() it is to be restarted. */
+	return (int64_t)regs->rax == -EINTR ||
+		(regs->orig_rax == SYS_io_pgetevents &&
+			-(int64_t)regs->rax == KERNEL_RESTARTNOHAND);
+}
+
 bool tap_restart_interrupted(struct tap_regs *regs, struct tap_memory *memory, uint64_t now_ns,
 	uint64_t since_ns, struct tap_restart_memo *memo)
 {
 	const struct by_hand *row = find_by_hand((int64_t)regs->orig_rax);
 
-	if ((int64_t)regs->orig_rax < 0 || (int64_t)regs->rax != -EINTR)
+	if (!tap_restart_is_cut_short(regs))
 		return false;
 	if (!row && !is_socket_call((int64_t)regs->orig_rax) &&
 		regs->orig_rax != SYS_io_uring_enter)

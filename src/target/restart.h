@@ -62,7 +62,11 @@ struct tap_restart_memo {
 	uint64_t end_ns;   /* when the call is to end */
 };
 
-/* Where the stop alone made the call end with EINTR: regs are set so that it
+/* Has a stop ended the call of these registers with EINTR, or is it one that the
+ * kernel would make again with its whole time? */
+bool tap_restart_is_cut_short(const struct tap_regs *regs);
+
+/* Where the stop alone made the call end so: regs are set so that it
  * is made again with the time that it has left at now_ns. since_ns: when the
  * call began, 0 where that is not known (it gets its whole time again, once).
  * The far side of the stack's red zone takes an adjusted timespec. False:

@@ -127,8 +127,7 @@ void tracee_restart_call(struct tap_target *target, struct tracee *tracee)
 	 * filter it had better not be gone on with by another one. */
 	if ((int64_t)regs->rax == -RESTART_BLOCK && !since && is_filtered(tracee))
 		tracee_begin_call_anew(tracee);
-	if ((int64_t)regs->rax != -EINTR || (int64_t)regs->orig_rax < 0 ||
-		tracee->group_stopped || has_signal_to_come(tracee))
+	if (!tap_restart_is_cut_short(regs) || tracee->group_stopped || has_signal_to_come(tracee))
 		return;
 	if (tap_restart_interrupted(
 		    regs, target->memory, tap_clock_ns(), since, &tracee->restarted))

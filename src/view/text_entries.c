@@ -3,23 +3,28 @@
 #include "heaptap/base/text.h"
 #include "view/text.h"
 
+static void show_reason(const struct tap_page *page, const char *what, const char *reason)
+{
+	fprintf(page->out, " (%s", what);
+	if (reason) {
+		fputs(": ", page->out);
+		tap_page_text(page, reason);
+	}
+	fputc(')', page->out);
+}
+
 static void show_point(const struct tap_page *page, const struct tap_entry_point *point)
 {
 	char count[TAP_SIZE_TEXT];
 
 	fputc(' ', page->out);
 	tap_page_text(page, point->symbol);
-	if (point->how != TAP_ENTRY_NONE) {
-		if (point->calls)
-			fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
-		return;
-	}
-	fputs(" (not seen", page->out);
-	if (point->reason) {
-		fputs(": ", page->out);
-		tap_page_text(page, point->reason);
-	}
-	fputc(')', page->out);
+	if (point->how != TAP_ENTRY_NONE && point->calls)
+		fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
+	if (point->how == TAP_ENTRY_NONE)
+		show_reason(page, "not seen", point->reason);
+	else if (point->how == TAP_ENTRY_BREAKPOINT && point->reason)
+		show_reason(page, "by a breakpoint", point->reason);
 }
 
 static bool same_module(const struct tap_entry_point *a, const struct tap_entry_point *b)

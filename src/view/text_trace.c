@@ -19,23 +19,47 @@ static uint64_t calls_of(const struct tap_trace_report *report)
 	return calls;
 }
 
+static void show_share(const struct tap_page *page, double share)
+{
+	fprintf(page->out, "%.*f %%", share < 0.0995 && share > 0, share * 100);
+}
+
+/* How calls were seen, and what that took of the process's time. */
+static void show_how(const struct tap_page *page, const struct tap_trace_report *report)
+{
+	double overhead = report->overhead_fixed + report->overhead_samples;
+	bool probes = !strcmp(report->engine, "probe");
+	char size[TAP_SIZE_TEXT];
+
+	if (report->sample_interval_bytes)
+		fprintf(page->out, "sampled every %s",
+			tap_text_size(size, (int64_t)report->sample_interval_bytes));
+	else
+		fputs(report->exact ? "every call seen" : "not every call seen", page->out);
+	if (!probes)
+		fputs(" by breakpoints", page->out);
+	if (!isfinite(overhead))
+		return;
+	fputs(", overhead ", page->out);
+	show_share(page, overhead);
+	if (!probes)
+		return;
+	fputs(" (probes ", page->out);
+	show_share(page, report->overhead_fixed);
+	fputs(", samples ", page->out);
+	show_share(page, report->overhead_samples);
+	fputc(')', page->out);
+}
+
 static void show_head(const struct tap_page *page, const struct tap_trace_report *report)
 {
-	char duration[TAP_SIZE_TEXT], size[TAP_SIZE_TEXT], start[TAP_CLOCK_TEXT];
-	double overhead = report->overhead_fixed + report->overhead_samples;
+	char duration[TAP_SIZE_TEXT], start[TAP_CLOCK_TEXT];
 
 	tap_page_head(page, "trace", &report->process);
 	tap_page_dot(page);
 	fputs(tap_text_duration(duration, report->duration_s), page->out);
 	tap_page_dot(page);
-	if (report->sample_interval_bytes)
-		fprintf(page->out, "sampled every %s",
-			tap_text_size(size, (int64_t)report->sample_interval_bytes));
-	else
-		fputs("every call seen", page->out);
-	if (isfinite(overhead))
-		fprintf(page->out, ", overhead %.*f %%", overhead < 0.0995 && overhead > 0,
-			overhead * 100);
+	show_how(page, report);
 	tap_page_dot(page);
 	fprintf(page->out, "from %s\n", tap_clock_iso(start, report->start_wall_ns));
 }

@@ -4,6 +4,7 @@ import pathlib
 import shutil
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 pytest.register_assert_rewrite("heaptap")
 
@@ -25,6 +26,25 @@ def pytest_sessionfinish(session):
     if heaptap.SID:
         shutil.rmtree(pathlib.Path(heaptap.SID) / "tmp" / ("heaptap-%d" % os.getpid()),
                       ignore_errors=True)
+
+
+TRIES = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Where heaptap got no processor for so long that it left the process alone, and
+    said so, figures are not those of a recording: what fails then is tried again."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for tries in range(1, TRIES + 1):
+        heaptap.late.clear()
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if tries == TRIES or not heaptap.late or not any(report.failed for report in reports):
+            break
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(params=list(heaptap.ENGINES))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_DONE, check_clean, interpreters, no_probes, run, run_json,
+from heaptap import (EXIT_DONE, check_clean, few_interpreters, run, run_json,
                      some_interpreter)
 
 
@@ -30,7 +30,7 @@ def braked(target):
     return result.json["duration_s"]
 
 
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("interpreter", few_interpreters())
 def test_json_loop(interpreter, tmp_path):
     """Out within two seconds; on a busy machine, in one of three tries."""
     with interpreter.start("json_loop.py", tmp_path) as target:
@@ -60,7 +60,6 @@ def test_exact_overrides(tmp_path):
         check_clean(target.pid)
 
 
-@no_probes
 def test_probes_need_no_brake(tmp_path):
     with some_interpreter().start("json_loop.py", tmp_path) as target:
         answer = run_json("trace", target.pid, "-d", "4s")

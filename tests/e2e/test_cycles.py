@@ -69,8 +69,9 @@ def executable_mappings(pid):
 
 def cycle(pid, load, options=()):
     """All the cycles on one process under load."""
-    code = executable_mappings(pid)
+    # it may load more before it serves
     wait_for(lambda: load.count > 20, 20, "the load")
+    code = executable_mappings(pid)
     peaks = []
     for number in range(CYCLES):
         before = load.count

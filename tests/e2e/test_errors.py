@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from heaptap import (EXIT_DONE, EXIT_FILE, EXIT_PROCESS, EXIT_UNSUPPORTED, EXIT_USAGE, HEAPTAP,
-                     PROBES, Target, built, check_clean, error_of, mappings, need_root, need_tool, run,
+                     Target, built, check_clean, error_of, mappings, need_root, need_tool, run,
                      run_json, state, wait_for)
 
 COMMANDS = [("info",), ("stack",), ("watch", "-d", "1s"), ("trace", "-d", "1s")]
@@ -249,8 +249,6 @@ def test_usage(args):
 
 @pytest.mark.parametrize("args", [
     ("trace", "--save", "x.htap"),
-    pytest.param(("trace", "--engine", "probe"), marks=pytest.mark.skipif(
-        PROBES, reason="built with -Dprobe=true")),
     ("trace", "--group", "file"), ("trace", "--include", "*.py"),
     ("trace", "--exclude", "*.py"), ("watch", "--openmetrics", "x"),
     ("watch", "--when", "rss > 1G"),

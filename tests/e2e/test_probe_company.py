@@ -2,10 +2,8 @@
 """Other tracers come and go while probes record: ptrace is free meanwhile."""
 import subprocess
 
-from heaptap import (EXIT_DONE, EXIT_PROCESS, Running, Target, built, check_clean, leak_line,
-                     mappings, need_tool, no_probes, run, run_json, tracer, wait_for)
-
-pytestmark = no_probes
+from heaptap import (EXIT_DONE, EXIT_PROCESS, LeakLog, Running, Target, built, check_clean,
+                     leak_line, mappings, need_tool, run, run_json, tracer, wait_for)
 
 
 class Gdb:
@@ -32,6 +30,11 @@ class Gdb:
             self.process.wait()
 
 
+def leaks_on(target):
+    before = len(LeakLog(target.log).rows)
+    wait_for(lambda: len(LeakLog(target.log).rows) > before + 5, 10, "five more leaks")
+
+
 def ours(pid):
     return [row for row in mappings(pid) if "heaptap-probes" in row[4]]
 
@@ -45,6 +48,7 @@ def test_strace_comes_and_goes(leak):
             wait_for(lambda: tracer(leak.pid), 10, "strace")
             process.terminate()
         wait_for(lambda: not tracer(leak.pid), 10, "strace to let go")
+        leaks_on(leak)
         running.process.terminate()
         result = running.finish()
     assert result.code == EXIT_DONE, result
@@ -58,6 +62,7 @@ def test_gdb_comes_and_goes(leak):
         running.wait_recording()
         with Gdb(leak.pid) as gdb:
             gdb.leave()
+        leaks_on(leak)
         running.process.terminate()
         result = running.finish()
     assert result.code == EXIT_DONE, result

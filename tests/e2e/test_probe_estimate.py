@@ -12,11 +12,8 @@ import statistics
 
 import pytest
 
-from heaptap import (FULL, Clean, Running, Target, built, marked_line, run, run_json,
+from heaptap import (FULL, Clean, Running, Target, built, late, marked_line, run_json,
                      some_interpreter, window)
-
-OFFERED = "not in this version" not in run("trace", "--engine", "probe", "1").err
-pytestmark = pytest.mark.skipif(not OFFERED, reason="built without -Dprobe=true")
 
 SITES = 20
 # Columns of the log of `shares`.
@@ -53,7 +50,17 @@ def record(pid, interval, seconds, *options):
 
 
 def shares_run(log, interval, seconds, *arguments):
-    """One run of the program with twenty leaks: (answer, its log)."""
+    """One run of the program with twenty leaks, none of whose answers came too late:
+    (answer, its log)."""
+    for _ in range(3):
+        late.clear()
+        answer, counts = one_shares_run(log, interval, seconds, *arguments)
+        if not late:
+            break
+    return answer, counts
+
+
+def one_shares_run(log, interval, seconds, *arguments):
     with Target(built("shares"), log, *arguments) as target:
         with Clean(target.pid):
             answer = record(target.pid, interval, seconds)

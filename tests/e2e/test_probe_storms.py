@@ -10,17 +10,13 @@ import time
 
 import pytest
 
-from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean, interpreters,
-                     mappings, no_probes, patched_text,
+from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean,
+                     few_interpreters, interpreters,
+                     mappings, patched_text,
                      run, run_json, some_interpreter, state, status,
                      text_problems, wait_for)
 
-pytestmark = no_probes
-
-# On a machine that is busy itself the time in which a thread was held cannot be
-# told from the time in which nobody ran it.
-quiet_machine = pytest.mark.skipif(not FULL, reason="needs a machine to itself and some minutes: "
-                                   "HEAPTAP_TEST_FULL is not set")
+at_length = pytest.mark.skipif(not FULL, reason="takes some minutes: HEAPTAP_TEST_FULL is not set")
 
 STORMS = {
     "threads": ("storm_threads",),
@@ -34,8 +30,10 @@ STORMS = {
     "dlopen": ("storm_dlopen", "leak_plugin.so"),
     "exceptions": ("storm_cxx",),
 }
-# What a thread may be held at most, whatever happens to heaptap.
+# What a thread may be held at most, whatever happens to heaptap: where heaptap gets
+# a processor when it needs one.
 HELD_S = 0.2
+TRIES = 3
 
 
 def storm(name):
@@ -72,21 +70,30 @@ def check_right(target, digest=None):
     return last
 
 
-@pytest.mark.parametrize("options", [(), ("--exact",)], ids=["sampled", "exact"])
-@pytest.mark.parametrize("name", STORMS)
-def test_a_storm_is_recorded_and_goes_on(name, options):
-    digest = alone(name)
+def held_for(name, digest, options):
+    """Two recordings of a storm: for how long one of its threads was held at most."""
     with storm(name) as target:
         for _ in range(2):
             answer = run_json("trace", "--engine", "probe", "-d", "1s", *options, target.pid)
             assert answer["totals"]["allocated_blocks"] > 0, answer["entry_points"]
             check_untouched(target.pid)
-        last = check_right(target, digest)
-        assert last["gap_s"] < HELD_S, last
+        return check_right(target, digest)["gap_s"]
 
 
-@pytest.mark.parametrize("kind", ["threads", "fork"])
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("options", [(), ("--exact",)], ids=["sampled", "exact"])
+@pytest.mark.parametrize("name", STORMS)
+def test_a_storm_is_recorded_and_goes_on(name, options):
+    """On a busy machine heaptap stands in line for a processor while it holds a
+    thread: the shortest of three tries counts."""
+    digest, held = alone(name), []
+    while not held or (min(held) >= HELD_S and len(held) < TRIES):
+        held.append(held_for(name, digest, options))
+    assert min(held) < HELD_S, held
+
+
+@pytest.mark.parametrize("interpreter, kind", [
+    pytest.param(*p.values, kind, id="%s-%s" % (p.id, kind), marks=p.marks)
+    for kind, those in (("threads", interpreters()), ("fork", few_interpreters())) for p in those])
 def test_a_python_storm_is_recorded_and_goes_on(interpreter, kind, tmp_path):
     with python_storm(kind, tmp_path, interpreter) as target:
         answer = run_json("trace", "--engine", "probe", "-d", "1s", target.pid)
@@ -95,7 +102,6 @@ def test_a_python_storm_is_recorded_and_goes_on(interpreter, kind, tmp_path):
         check_right(target)
 
 
-@quiet_machine
 def test_one_at_work_is_left_alone():
     with storm("forks") as target:
         with Running("trace", "--engine", "probe", "-d", "30s", "--json", target.pid) as running:
@@ -130,7 +136,12 @@ def kill_while_recording(pid, delay, signum=signal.SIGKILL, then=None):
             running.process.wait(10)
 
 
-@quiet_machine
+def check_held_briefly(last):
+    """Where the machine is there for this alone."""
+    if FULL:
+        assert last["gap_s"] < HELD_S, last
+
+
 @pytest.mark.parametrize("name", ["threads", "signals", "python-threads"])
 def test_killed_at_random_moments(name, tmp_path):
     chance = random.Random(4)
@@ -143,11 +154,10 @@ def test_killed_at_random_moments(name, tmp_path):
             if n % 3 == 0:
                 clean(target.pid)
         clean(target.pid)
-        last = check_right(target)
-        assert last["gap_s"] < HELD_S, last
+        check_held_briefly(check_right(target))
 
 
-@quiet_machine
+@at_length
 def test_stopped_for_seconds():
     """SIGSTOP of heaptap while it records: no answer comes for 3 s. Afterwards
     it goes on."""
@@ -165,8 +175,7 @@ def test_stopped_for_seconds():
             running.process.send_signal(signal.SIGSTOP)
             wait_and_go_on(running)
         check_untouched(target.pid)
-        last = check_right(target)
-        assert last["gap_s"] < HELD_S, last
+        check_held_briefly(check_right(target))
 
 
 # ---------------------------------------------------------------- every step
@@ -190,23 +199,20 @@ def kill_at(pid, step):
                           stderr=subprocess.DEVNULL, timeout=60).returncode
 
 
-@quiet_machine
-@pytest.mark.parametrize("name", ["threads", "python-threads"])
+@pytest.mark.parametrize("name", ["threads", pytest.param("python-threads", marks=at_length)])
 def test_killed_at_every_step(name, tmp_path):
     """By a shim, at the k-th ptrace, pread or pwrite of an attach, a recording
-    and a detach."""
+    and a detach: at each, or at 40 of them."""
     target = python_storm("threads", tmp_path) if name.startswith("python") else storm(name)
     with target:
         total = steps_of(target.pid)
         assert total > 100
-        deadline = time.monotonic() + 25
         killed, step = 0, 1
-        while step <= total and (FULL or time.monotonic() < deadline):
+        while step <= total:
             killed += kill_at(target.pid, step) == -signal.SIGKILL
             assert target.alive(), step
             assert state(target.pid) in "SRD", (step, status(target.pid))
             clean(target.pid)
-            step += 1 if FULL else 1 + total // 60
+            step += 1 if FULL else 1 + total // 40
         assert killed > 20
-        last = check_right(target)
-        assert last["gap_s"] < HELD_S, last
+        check_held_briefly(check_right(target))

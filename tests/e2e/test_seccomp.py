@@ -9,9 +9,7 @@ import os
 import pytest
 
 from heaptap import (EXIT_UNSUPPORTED, Clean, Running, Target, built, check_clean, error_of,
-                     mappings, need_root, no_probes, patched_text, run, run_json, status, wait_for)
-
-pytestmark = no_probes
+                     mappings, need_root, patched_text, run, run_json, status, wait_for)
 
 CAP_SYS_ADMIN, PR_CAPBSET_DROP = 21, 24
 

@@ -14,7 +14,7 @@ from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Targe
                      check_clean, has_tool, leak_line, run, run_json, wait_for, wait_traced, window)
 
 
-def trace(target, seconds=3, *args, engine="breakpoint"):
+def trace(target, seconds=3, *args, engine="probe"):
     return run_json("trace", target.pid, "-d", "%ss" % seconds, *ENGINES[engine], *args,
                     timeout=seconds + 30)
 
@@ -79,11 +79,11 @@ def test_shared_size_class(threads, tmp_path, engine):
         assert total <= most[1] * 1.01 + 2000, (total, least, most)
 
 
-def test_verdict_of_a_leak(tmp_path, engine):
+def test_verdict_of_a_leak(tmp_path):
     """Half a megabyte and more a second for ten seconds is a leak."""
     with Target(built("leak"), tmp_path / "log", "--size", "20000", "--rate", "50") as target:
         target.log = tmp_path / "log"
-        answer = trace(target, 10, engine=engine)
+        answer = trace(target, 10)
         assert answer["verdict"]["state"] == "leak", answer["verdict"]
         truth = LeakLog(target.log).between(*window(answer))[1] / answer["duration_s"]
         assert abs(answer["verdict"]["growth_bytes_per_s"] - truth) < truth * 0.3
@@ -95,22 +95,22 @@ def test_verdict_of_a_leak(tmp_path, engine):
         assert live[-1] > live[len(live) // 2] > live[0], live
 
 
-def test_healthy_program_is_not_called_a_leak(tmp_path, engine):
+def test_healthy_program_is_not_called_a_leak(tmp_path):
     with Target(built("leak"), tmp_path / "log", "--leak-off", "--rate", "50") as target:
-        answer = trace(target, 5, engine=engine)
+        answer = trace(target, 5)
         assert answer["verdict"]["state"] != "leak", answer["verdict"]
         assert answer["totals"]["allocated_blocks"] > 1000
         for site in answer["sites"]:
             assert site["growth_bytes"] <= 2 * 2000, site
 
 
-def test_stripped(tmp_path, engine):
+def test_stripped(tmp_path):
     """Without symbols: the module and the offset of the call."""
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-s", "-o", str(stripped), str(built("leak"))], check=True)
     with Target(stripped, tmp_path / "log") as target:
         target.log = tmp_path / "log"
-        answer = trace(target, 3, engine=engine)
+        answer = trace(target, 3)
         least, most = LeakLog(target.log).bounds(*window(answer))
         site = answer["sites"][0]
         assert least[0] <= site["live_blocks"] <= most[0], (site, least, most)
@@ -236,8 +236,8 @@ def test_text(leak):
     assert str(leak.pid) in result.out.splitlines()[0], result
 
 
-def test_limit(leak, engine):
-    assert len(trace(leak, 2, "--limit", "3", engine=engine)["sites"]) == 3
+def test_limit(leak):
+    assert len(trace(leak, 2, "--limit", "3")["sites"]) == 3
 
 
 def test_exit_of_the_target(tmp_path):
@@ -307,6 +307,16 @@ def test_command_from_its_first_allocation(tmp_path):
     assert site["function"] == "leak_site" and site["line"] == leak_line("stuck.c"), site
     assert site["live_blocks"] == 500 and site["live_bytes"] == 500 * 64, site
     assert answer["child_exit_code"] in (143, 15, -15), answer["child_exit_code"]
+
+
+def test_command_that_ends_at_once(tmp_path, engine):
+    """It is held until all is armed, and not a moment longer."""
+    answer_file = tmp_path / "answer.json"
+    for _ in range(5):
+        run("trace", "--engine", engine, "--json", "-o", answer_file, "--", "true", code=EXIT_DONE)
+        answer = json.loads(answer_file.read_text())
+        assert answer["ended_by"] == "exit" and answer["child_exit_code"] == 0, answer
+        assert answer["engine"] == engine and answer["entry_points"], answer
 
 
 def test_command_not_found():

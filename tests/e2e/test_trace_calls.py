@@ -3,7 +3,7 @@
 to get and give back memory."""
 import pytest
 
-from heaptap import ENGINES, EXIT_DONE, Clean, Running, Target, built
+from heaptap import ENGINES, EXIT_DONE, Clean, Running, Target, built, late
 
 # A probe sees that a mapping goes by where it begins: one that is unmapped in
 # parts is gone with its first page.
@@ -46,7 +46,10 @@ def differences(answer, truth):
 
 @pytest.fixture(scope="module", params=list(ENGINES))
 def plain(request):
-    return work_under_trace(request.param)
+    """Once more where an answer came too late: conftest.py."""
+    late.clear()
+    answer = work_under_trace(request.param)
+    return work_under_trace(request.param) if late else answer
 
 
 def test_every_call(plain):

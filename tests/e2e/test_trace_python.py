@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """heaptap trace on every CPython here: the leaking line of a script, and what
 the script says it leaked."""
+import contextlib
 import os
 import subprocess
 
 import pytest
 
-from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, check_clean,
-                     has_tool, interpreters, leak_line, no_probes, run_json, some_interpreter, window)
+from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, by_engine,
+                     check_clean, few_interpreters, has_tool, leak_line, run_json,
+                     some_interpreter, window)
 
 LEAK = "cache_leak.py"
 
@@ -17,21 +19,22 @@ def within(value, truth, share):
 
 
 def two_traces(interpreter, folder, seconds, engine):
-    """The leaking script and the healthy one, recorded one after the other."""
+    """The leaking script and the healthy one, recorded at the same time."""
     answers = {}
     with interpreter.start(LEAK, folder, log="leak") as leaking, \
             interpreter.start("healthy_deque.py", folder, log="deque") as healthy:
         targets = {"leak": leaking, "deque": healthy}
-        # one after the other: two cores are enough for one
-        for name, target in targets.items():
-            with Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds,
-                         "--json") as process:
-                result = process.finish(seconds + 30)
+        with contextlib.ExitStack() as stack:
+            running = {name: stack.enter_context(
+                Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds, "--json"))
+                for name, target in targets.items()}
+            results = {name: process.finish(seconds + 30) for name, process in running.items()}
+        for name, result in results.items():
             assert result.code == EXIT_DONE, (name, result)
             assert result.json["ended_by"] == "duration", result
             answers[name] = result.json
-            target.check_alive()
-            check_clean(target.pid)
+            targets[name].check_alive()
+            check_clean(targets[name].pid)
         for target in targets.values():
             assert target.alive()
         truth = {name: LeakLog(targets[name].log).between(*window(answers[name]))
@@ -48,8 +51,8 @@ def site_at(answer, script, line):
     return None
 
 
-@pytest.mark.parametrize("interpreter", interpreters())
-def test_the_leaking_line(interpreter, tmp_path, engine):
+@pytest.mark.parametrize("interpreter, engine", by_engine())
+def test_the_leaking_line(interpreter, engine, tmp_path):
     answers, truth, scripts = two_traces(interpreter, tmp_path, 10, engine)
 
     answer = answers["leak"]
@@ -73,11 +76,11 @@ def test_the_leaking_line(interpreter, tmp_path, engine):
     assert site is None or site["growth_bytes"] < 0.05 * answer["sites"][0]["growth_bytes"], site
 
 
-@no_probes
-@pytest.mark.parametrize("interpreter", interpreters())
+@pytest.mark.parametrize("interpreter", few_interpreters())
 def test_the_leaking_line_by_default(interpreter, tmp_path):
     """With as many samples as the cost allows: the same line and state, and the
-    truth within two standard errors."""
+    truth within four standard errors, which one in 10,000 recordings is not;
+    how many are within two is tested in test_probe_estimate.py."""
     with interpreter.start(LEAK, tmp_path, log="leak") as target:
         with Clean(target.pid):
             answer = run_json("trace", target.pid, "-d", "10s", timeout=40)
@@ -87,13 +90,13 @@ def test_the_leaking_line_by_default(interpreter, tmp_path):
         assert os.path.abspath(site["file"]) == target.script, site
         assert site["line"] == leak_line(LEAK) and site["language"] == "python", site
         assert answer["verdict"]["state"] == "leak", answer["verdict"]
-        error = max(2 * site["standard_error_bytes"], 0.01 * size)
+        error = max(4 * site["standard_error_bytes"], 0.01 * size)
         assert abs(site["growth_bytes"] - size) <= error, (site, size)
         assert site["standard_error_bytes"] < 0.1 * site["growth_bytes"], site
 
 
-@pytest.mark.parametrize("interpreter", interpreters())
-def test_growing_list_is_new_minus_old(interpreter, tmp_path, engine):
+@pytest.mark.parametrize("interpreter, engine", by_engine())
+def test_growing_list_is_new_minus_old(interpreter, engine, tmp_path):
     """A list that doubles: the new array less the old one, also for the first
     doubling, whose old array was made before the attach."""
     with interpreter.start("list_doubling.py", tmp_path, log="log") as target:
@@ -179,8 +182,8 @@ def headers(interpreter):
     return out if os.path.exists(os.path.join(out, "Python.h")) else None
 
 
-@pytest.mark.parametrize("interpreter", interpreters())
-def test_extension(interpreter, tmp_path, engine):
+@pytest.mark.parametrize("interpreter, engine", by_engine())
+def test_extension(interpreter, engine, tmp_path):
     """A leak in C called from Python: native frames, then the Python frames
     that called them."""
     include = headers(interpreter)

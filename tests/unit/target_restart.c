@@ -109,6 +109,8 @@ static void test_which_are_made_again(void **state)
 		{SYS_msgrcv, -EINTR, true},
 		{SYS_recvfrom, -EINTR, true},
 		{SYS_io_uring_enter, -EINTR, true},
+		{SYS_io_pgetevents, -514, true}, /* with its whole time, if the kernel did it */
+		{SYS_io_getevents, -514, false},
 		{SYS_epoll_wait, 0, false},
 		{SYS_epoll_wait, -512, false},
 		{SYS_nanosleep, -EINTR, false}, /* EINTR is never the stop's */
