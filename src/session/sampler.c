@@ -121,7 +121,10 @@ static void check_armed(struct sampler *s)
 	if (tap_clock_ns() - s->out_since_ns < STAY_OUT_NS)
 		return;
 	if (s->rearms++ >= REARMS_MAX) {
-		recorder_end(rec, TAP_ENDED_PROBE_COST);
+		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
+			tap_format("answers came too late %u times: heaptap does not get a processor "
+				   "when the program needs it to",
+				REARMS_MAX + 1));
 		return;
 	}
 	s->out_since_ns = 0;
