@@ -2,6 +2,7 @@
 """Probes in programs that have limits: of memory, files, descriptors, processors.
 Placed, or breakpoints in their place, or refused; always said, and the program
 computes what it would have and has nothing of heaptap's in it afterwards."""
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -51,8 +52,10 @@ class Untouched:
 
     def _look(self):
         pid = self.target.pid
+        files = [os.readlink(entry) for entry in pathlib.Path("/proc/%d/fd" % pid).iterdir()]
+        # Each of its threads opens one when it begins.
         return (sorted({(row[2], row[4]) for row in mappings(pid)}),
-                sorted(os.listdir("/proc/%d/fd" % pid)))
+                sorted(name for name in files if not name.endswith("/schedstat")))
 
     def __enter__(self):
         assert text_problems(self.target.pid) == []
@@ -233,4 +236,211 @@ def test_memory_is_never_writable_and_executable(options, digest):
             running.process.terminate()
             assert running.finish().code == EXIT_DONE
         check_clean(target.pid)
+        check_right(target, digest)
+
+
+# ---------------------------------------------------------------- cgroups
+
+class Cgroup:
+    """A group of version 1 of its own, in the hierarchy of a controller."""
+
+    def __init__(self, controller, folder):
+        need_root()
+        self.mounted = None
+        root = self._mounted(controller) or self._mount(controller, folder)
+        self.root, self.path = root, root / ("heaptap-test-%d" % os.getpid())
+        self.path.mkdir(exist_ok=True)
+
+    @staticmethod
+    def _mounted(controller):
+        for line in pathlib.Path("/proc/mounts").read_text().splitlines():
+            _, where, kind, options = line.split()[:4]
+            if kind == "cgroup" and controller in options.split(","):
+                return pathlib.Path(where)
+        return None
+
+    def _mount(self, controller, folder):
+        where = folder / controller
+        where.mkdir()
+        if subprocess.run(["mount", "-t", "cgroup", "-o", controller, "none", where],
+                          stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("no cgroup of version 1 with the controller %s can be had" % controller)
+        self.mounted = where
+        return where
+
+    def write(self, name, value):
+        (self.path / name).write_text(str(value))
+
+    def read(self, name):
+        return (self.path / name).read_text().strip()
+
+    def take(self, pid):
+        self.write("cgroup.procs", pid)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        def empty():
+            for pid in self.read("cgroup.procs").split():
+                try:
+                    (self.root / "cgroup.procs").write_text(pid)
+                except ProcessLookupError:
+                    pass
+            try:
+                self.path.rmdir()
+            except OSError:
+                return False
+            return True
+        wait_for(empty, 10, "the end of the cgroup")
+        if self.mounted:
+            subprocess.run(["umount", self.mounted], check=True)
+
+
+class Freezer(Cgroup):
+    def __init__(self, folder):
+        super().__init__("freezer", folder)
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """Around what is left by an assertion too: not even SIGKILL ends a frozen
+        process."""
+        try:
+            self.write("freezer.state", "FROZEN")
+            wait_for(lambda: self.read("freezer.state") == "FROZEN", 10, "the frost")
+            yield
+        finally:
+            self.write("freezer.state", "THAWED")
+
+
+@pytest.fixture
+def freezer(tmp_path):
+    with Freezer(tmp_path) as group:
+        yield group
+
+
+@both
+def test_frozen_before(options, freezer, digest):
+    """It runs, and does not stop: refused, whatever was asked for."""
+    with limited() as target:
+        freezer.take(target.pid)
+        with freezer.frozen():
+            result = run("trace", "--json", "-d", "500ms", *options, target.pid)
+            error_of(result, EXIT_PROCESS, "did not stop", "frozen", "thaw")
+            assert status(target.pid)["TracerPid"].strip() == "0"
+            assert text_problems(target.pid) == []
+        goes_on(target)
+        check_right(target, digest)
+
+
+@both
+def test_frozen_for_a_while(options, freezer, digest):
+    with limited("--threads", "2") as target:
+        freezer.take(target.pid)
+        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
+            running.wait_recording()
+            for _ in range(3):
+                goes_on(target)
+                with freezer.frozen():
+                    assert running.process.poll() is None
+            goes_on(target)
+            running.process.terminate()
+            result = running.finish()
+        assert result.code == EXIT_DONE, result
+        assert result.json["ended_by"] == "signal" and result.json["engine"] == "probe", result
+        check_clean(target.pid)
+        assert ours(target.pid) == []
+        check_right(target, digest)
+
+
+@both
+def test_frozen_at_the_end(options, freezer, digest):
+    """What cannot be taken out passes calls on, and clean takes it out later."""
+    with limited("--threads", "2") as target:
+        freezer.take(target.pid)
+        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
+            running.wait_recording()
+            goes_on(target)
+            with freezer.frozen():
+                running.process.terminate()
+                result = running.finish()
+                assert result.code == EXIT_PROCESS, result
+                assert result.json["totals"]["allocated_blocks"] > 0, result
+                assert "did not stop" in result.err or "inside a probe" in result.err, result
+                assert "heaptap clean %d" % target.pid in result.err, result
+                assert ours(target.pid)
+                early = run("clean", target.pid, "--json")
+                assert early.code == EXIT_PROCESS, early
+        goes_on(target)
+        answer = run_json("clean", target.pid)
+        assert answer["found"] and answer["removed"], answer
+        check_clean(target.pid)
+        assert ours(target.pid) == []
+        goes_on(target)
+        check_right(target, digest)
+
+
+QUOTA_US, PERIOD_US = 20000, 100000
+
+
+@pytest.mark.parametrize("where", ["alone", "together"])
+@both
+def test_a_quota_of_processor_time(options, where, tmp_path, digest):
+    """A fifth of one; heaptap outside, or from the same fifth."""
+    with Cgroup("cpu", tmp_path) as group, limited("--threads", "4") as target:
+        group.write("cpu.cfs_period_us", PERIOD_US)
+        group.write("cpu.cfs_quota_us", QUOTA_US)
+        group.take(target.pid)
+        popen = {"preexec_fn": lambda: group.take(os.getpid())} if where == "together" else {}
+        with Untouched(target):
+            result = run("trace", "-v", "--json", "-d", "2s", *options, target.pid, **popen)
+        assert result.code == EXIT_DONE, result
+        assert result.json["ended_by"] in ("duration", "probe_cost"), result
+        assert result.json["totals"]["allocated_blocks"] > 0, result
+        throttled = dict(line.split() for line in group.read("cpu.stat").splitlines())
+        assert int(throttled["nr_throttled"]) > 0, throttled
+        check_right(target, digest)
+
+
+# ---------------------------------------------------------------- stops
+
+@both
+def test_heaptap_is_stopped_for_long(options, digest):
+    """A thread waits for one answer, and no other is asked for: it makes more of
+    its rounds while heaptap stands than it could wait for in that time. Then the
+    recording goes on and says what it did to the program."""
+    with limited("--threads", "2") as target:
+        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
+            running.wait_recording()
+            goes_on(target)
+            running.process.send_signal(signal.SIGSTOP)
+            wait_for(lambda: state(running.pid) == "T", 5, "the stop")
+            goes_on(target)
+            goes_on(target)
+            running.process.send_signal(signal.SIGCONT)
+            goes_on(target)
+            running.process.terminate()
+            result = running.finish()
+        assert result.code == EXIT_DONE and result.json["ended_by"] == "signal", result
+        check_clean(target.pid)
+        assert ours(target.pid) == []
+        last = check_right(target, digest)
+        assert last["gap_s"] < HELD_S, last
+
+
+@both
+def test_the_target_is_stopped_for_long(options, digest):
+    with limited("--threads", "2") as target:
+        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
+            running.wait_recording()
+            goes_on(target)
+            os.kill(target.pid, signal.SIGSTOP)
+            wait_for(lambda: state(target.pid) == "T", 5, "the stop")
+            os.kill(target.pid, signal.SIGCONT)
+            goes_on(target)
+            running.process.terminate()
+            result = running.finish()
+        assert result.code == EXIT_DONE and result.json["ended_by"] == "signal", result
+        check_clean(target.pid)
+        assert ours(target.pid) == []
         check_right(target, digest)

@@ -149,12 +149,13 @@ int main(int argc, char **argv)
 	storm_begin();
 	for (int i = 1; i < threads; i++)
 		pthread_create(&spinners[i], NULL, storm_spin, NULL);
+	/* Among equals it would not get the CPU again. */
+	if (cpu >= 0)
+		sched_setscheduler(0, SCHED_FIFO, &above);
 	/* Threads have heaps of their own once they have asked for memory. */
 	while (atomic_load(&storm.rounds) < 100UL * (unsigned long)threads)
 		storm_sleep_ms(1);
 	pthread_create(&checker, NULL, keep_checking, NULL);
-	if (cpu >= 0)
-		sched_setscheduler(0, SCHED_FIFO, &above);
 	able = set_limits(argc, argv) && able;
 	say("{\"ready\": true, \"pid\": %d, \"able\": %d}\n", getpid(), able);
 	answer_lines();
