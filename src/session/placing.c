@@ -313,9 +313,10 @@ static struct tap_error *take_back(struct sampler *s)
 	return err;
 }
 
+/* What cannot be attached to cannot be for breakpoints either. */
 static bool is_for_breakpoints(const struct recorder *rec, const struct tap_error *err)
 {
-	return err && rec->options->engine == TAP_ENGINE_AUTO &&
+	return err && rec->target && rec->options->engine == TAP_ENGINE_AUTO &&
 		(err->code == TAP_ERR_UNSUPPORTED || err->code == TAP_ERR_TIMEOUT ||
 			err->code == TAP_ERR_NOMEM);
 }

@@ -122,8 +122,9 @@ static void check_armed(struct sampler *s)
 		return;
 	if (s->rearms++ >= REARMS_MAX) {
 		recorder_end_early(rec, TAP_ENDED_PROBE_COST,
-			tap_strdup("answers came too late again and again: heaptap did not get a "
-				   "processor in time"));
+			tap_format("answers came too late %u times: heaptap does not get a processor "
+				   "when the program needs it to",
+				REARMS_MAX + 1));
 		return;
 	}
 	s->out_since_ns = 0;

@@ -84,6 +84,8 @@ void tap_stop_install(void)
 	if (!is_ignored(SIGTSTP))
 		handle(SIGTSTP, on_suspend);
 	handle(SIGPIPE, SIG_IGN);
+	/* A limit of file sizes is an error like others. */
+	handle(SIGXFSZ, SIG_IGN);
 	keep_stops_quiet();
 }
 

@@ -200,6 +200,7 @@ static void become(char *const argv[], int go, int failed)
 
 	/* What heaptap has set up for itself is not the program's. */
 	sigaction(SIGPIPE, &standard, NULL);
+	sigaction(SIGXFSZ, &standard, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	while (read(go, &byte, 1) < 0 && errno == EINTR)

@@ -158,6 +158,8 @@ struct tap_error *tracee_read(const struct tracee *tracee, struct tap_task *ret)
  * blocked in a system call other than fork is left alone. The error names one
  * that neither stopped nor sleeps there. */
 struct tap_error *rendezvous(struct tap_target *target);
+/* The same error of one tracee. */
+struct tap_error *rendezvous_error(const struct tap_target *target, const struct tracee *tracee);
 /* Those that it stopped go on. */
 void rendezvous_end(struct tap_target *target);
 

@@ -109,8 +109,8 @@ static struct tap_error *share_memfd(struct tap_probes *probes, struct borrowed 
 	return err;
 }
 
-/* Without a descriptor to spare there: an anonymous shared mapping, opened
- * through map_files. */
+/* Without a descriptor to spare there, or where we may not size it: an
+ * anonymous shared mapping, opened through map_files. */
 static struct tap_error *share_anonymous(struct tap_probes *probes, struct borrowed *borrowed)
 {
 	uint64_t at = probes->region + TAP_PROBE_SHARED_AT;
@@ -126,16 +126,30 @@ static struct tap_error *share_anonymous(struct tap_probes *probes, struct borro
 		(unsigned long long)(at + TAP_PROBE_SHARED_BYTES));
 	probes->fd = open(tap_proc_path(path, sizeof(path), probes->pid, name), O_RDWR | O_CLOEXEC);
 	if (probes->fd < 0)
-		return tap_error_errno(errno, "cannot open the memory shared with %d", probes->pid);
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_UNSUPPORTED,
+				"memory shared with process %d cannot be had: no descriptor for it, and "
+				"its map_files may not be opened (%s)",
+				probes->pid, strerror(errno)),
+			"run heaptap as root, or leave out --engine probe");
 	return NULL;
+}
+
+/* A full table of descriptors, its own or the system's; our own limit of file
+ * sizes. */
+static bool is_for_anonymous(const struct tap_error *err)
+{
+	return err && (err->errnum == EMFILE || err->errnum == ENFILE || err->errnum == EFBIG);
 }
 
 static struct tap_error *map_shared(struct tap_probes *probes, struct borrowed *borrowed)
 {
 	struct tap_error *err = share_memfd(probes, borrowed);
 
-	if (err && err->errnum == EMFILE) {
+	if (is_for_anonymous(err)) {
 		tap_error_free(err);
+		if (probes->fd >= 0)
+			close(probes->fd);
 		err = share_anonymous(probes, borrowed);
 	}
 	if (err)
@@ -228,7 +242,9 @@ struct tap_error *tap_probes_create(
 
 	probes->pid = target->pid;
 	probes->fd = -1;
-	err = tap_memory_open(target->pid, true, &probes->memory);
+	err = probes_check_room(target->pid);
+	if (!err)
+		err = tap_memory_open(target->pid, true, &probes->memory);
 	if (!err)
 		err = borrow(target, &borrowed);
 	if (!err) {

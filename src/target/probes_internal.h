@@ -69,6 +69,10 @@ struct range {
 	uint64_t start, end;
 };
 
+/* probes_room.c: UNSUPPORTED where the process has limits of its memory that the
+ * region would come too close to. */
+struct tap_error *probes_check_room(pid_t pid);
+
 /* probes_clear.c: brings every thread that runs to a stop; those that are
  * blocked in a system call are left. False where one did not stop in time. */
 bool probes_stop(struct tap_target *target);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
 #include "heaptap/base/clock.h"
 #include "heaptap/base/text.h"
 #include "heaptap/proc/tasks.h"
@@ -45,17 +46,22 @@ static int stop_in_time(struct tap_target *target, struct tracee *tracee)
 	return tracee_stop(target, tracee, tap_clock_ns() + STARVED_BOUND_NS);
 }
 
-static struct tap_error *not_clear(const struct tap_target *target, const struct tracee *tracee)
+struct tap_error *rendezvous_error(const struct tap_target *target, const struct tracee *tracee)
 {
 	struct tap_task task = {.name = "?", .state = '?'};
 	char name[sizeof(task.name)], wchan[sizeof(task.wchan)];
+	struct tap_error *err;
 
 	tap_error_free(tracee_read(tracee, &task));
 	tap_text_clean(name, sizeof(name), task.name);
 	tap_text_clean(wchan, sizeof(wchan), task.wchan);
-	return tap_error_new(TAP_ERR_TIMEOUT,
+	err = tap_error_new(TAP_ERR_TIMEOUT,
 		"thread %d (%s) of process %d did not stop (state %c%s%s)", tracee->public.tid,
 		name, target->pid, task.state, wchan[0] ? ", in " : "", wchan);
+	/* kernel/freezer.c, and kernel/cgroup/freezer.c's get_signal() part for version 2. */
+	if (!strcmp(wchan, "__refrigerator") || !strcmp(wchan, "do_freezer_trap"))
+		err = tap_error_advise(err, "its cgroup is frozen: try again once that is thawed");
+	return err;
 }
 
 /* True: nothing of it can be on its way any more. */
@@ -84,7 +90,7 @@ struct tap_error *rendezvous(struct tap_target *target)
 			continue;
 		tap_map_put(&seen, slot->key, NULL);
 		if (!bring_to_rest(target, tracee) && !err)
-			err = not_clear(target, tracee);
+			err = rendezvous_error(target, tracee);
 		i = 0; /* stopping one may have brought or taken others */
 	}
 	tap_map_deinit(&seen);
