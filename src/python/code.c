@@ -237,8 +237,8 @@ static bool is_watched(const struct tap_python_codes *codes, const struct stamp 
 }
 
 /* What is there now, and the stamp of what was there before. */
-static bool number_at(struct tap_python *python, uint64_t addr, struct stamp *known,
-	struct tap_python_code *ret)
+static bool number_at(
+	struct tap_python *python, uint64_t addr, struct stamp *known, struct tap_python_code *ret)
 {
 	struct tap_python_codes *codes = python->codes;
 	uint8_t copy[TAP_PYTHON_STRUCT];

@@ -26,10 +26,10 @@ struct list {
 	struct tap_python_frame *frames;
 	size_t capacity;
 	size_t count;
-	unsigned shims; /* since the last frame that was listed */
+	unsigned shims;                 /* since the last frame that was listed */
 	struct tap_python_stack *stack; /* what the thread had last time */
-	uint64_t outermost; /* of the innermost chunk of the data stack */
-	uint64_t copied;    /* what is in python->stack_copy */
+	uint64_t outermost;             /* of the innermost chunk of the data stack */
+	uint64_t copied;                /* what is in python->stack_copy */
 	size_t copied_bytes;
 };
 
@@ -105,8 +105,7 @@ static void copy_chunk(struct tap_python *python, struct list *list, uint64_t fr
 		return;
 	list->copied = first;
 	list->copied_bytes = (size_t)(frame - first) + python->frame_bytes;
-	if (tap_memory_try_glance(
-		    python->memory, first, python->stack_copy, list->copied_bytes))
+	if (tap_memory_try_glance(python->memory, first, python->stack_copy, list->copied_bytes))
 		return;
 	list->copied_bytes = 0;
 	list->stack->outermost = 0;
@@ -128,8 +127,8 @@ static void note_outermost(
 {
 	if (owner != OWNER_THREAD)
 		return;
-	if (!list->outermost || (frame < list->outermost &&
-			list->outermost - frame < sizeof(python->stack_copy)))
+	if (!list->outermost ||
+		(frame < list->outermost && list->outermost - frame < sizeof(python->stack_copy)))
 		list->outermost = frame;
 }
 

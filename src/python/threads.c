@@ -132,8 +132,7 @@ static bool match(struct tap_python *python, const struct visit *visit, void *co
 	if (search->fs_base ? pthread != search->fs_base : !same_tid)
 		return true;
 	gil = holds_gil(python, visit);
-	rank = 1 + (same_tid ? 1 : 0) + (has_frames(python, visit) ? 2 : 0) +
-	       (gil == 1 ? 4 : 0);
+	rank = 1 + (same_tid ? 1 : 0) + (has_frames(python, visit) ? 2 : 0) + (gil == 1 ? 4 : 0);
 	position = tap_python_stack_position(python, visit->addr, visit->copy);
 	if (rank < search->rank)
 		return true;
@@ -186,8 +185,7 @@ static bool is_listed(struct tap_python *python, const struct visit *visit)
  * where the state says it of itself, something has to lead to that. */
 static bool is_running(struct tap_python *python, const struct visit *visit, int gil)
 {
-	return gil == 1 &&
-	       (python->layout.thread.holds_gil < 0 || is_listed(python, visit));
+	return gil == 1 && (python->layout.thread.holds_gil < 0 || is_listed(python, visit));
 }
 
 /* The state that was found for this thread before, if it still is its own:

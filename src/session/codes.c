@@ -39,8 +39,8 @@ static uint64_t begin(void *context, uint64_t addr)
 	uint32_t index;
 
 	/* A sampled block's cell does as well; one that was freed is not swept yet. */
-	if (!find_cell(s, addr, &index) && (s->cells_used >= CELLS_MAX || !cells_add(s, &info) ||
-						   !find_cell(s, addr, &index)))
+	if (!find_cell(s, addr, &index) &&
+		(s->cells_used >= CELLS_MAX || !cells_add(s, &info) || !find_cell(s, addr, &index)))
 		return 0;
 	if ((atomic_load(&s->shared->cells[index].word) & STATE_MASK) != TAP_PROBE_CELL_LIVE)
 		return 0;
@@ -65,7 +65,7 @@ static bool sees_frees(const struct sampler *s)
 
 		if (point->how == TAP_ENTRY_TABLE && !strcmp(point->symbol, FREE_POINT))
 			return tap_memory_try_u64(s->rec->memory, point->addr, &free) &&
-				free >= probes && free < probes + TAP_PROBE_CODE_BYTES;
+			       free >= probes && free < probes + TAP_PROBE_CODE_BYTES;
 	}
 	return false;
 }

@@ -17,7 +17,7 @@ void tap_stack_start(struct tap_stack *stack, struct tap_memory *memory, uint64_
 static bool holds(const struct tap_stack *stack, uint64_t addr)
 {
 	return addr >= stack->addr && stack->size_bytes >= sizeof(uint64_t) &&
-		addr - stack->addr <= stack->size_bytes - sizeof(uint64_t);
+	       addr - stack->addr <= stack->size_bytes - sizeof(uint64_t);
 }
 
 static void copy(struct tap_stack *stack, uint64_t from, size_t wanted)
@@ -53,8 +53,8 @@ static void copy_more(struct tap_stack *stack, uint64_t addr)
 		stack->addr = end = addr;
 		stack->size_bytes = 0;
 	}
-	stack->size_bytes += tap_memory_glance(
-		stack->memory, end, stack->bytes + stack->size_bytes, wanted);
+	stack->size_bytes +=
+		tap_memory_glance(stack->memory, end, stack->bytes + stack->size_bytes, wanted);
 	if (stack->next_bytes < TAP_STACK_MAX)
 		stack->next_bytes *= 2;
 }

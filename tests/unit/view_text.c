@@ -50,7 +50,7 @@ static struct tap_process make_process(void)
 static struct tap_trace_report make_trace(void)
 {
 	struct tap_trace_report report = {
-		.process = make_process(), .duration_s = 10, .child_exit_code = -1};
+		.process = make_process(), .duration_s = 10, .engine = "breakpoint", .child_exit_code = -1};
 	struct tap_entry_point *point = tap_vector_add(&report.entry_points);
 
 	point->module = "/lib/libc.so.6";

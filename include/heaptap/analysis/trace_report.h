@@ -75,7 +75,7 @@ struct tap_trace_report {
 	struct tap_process process;
 	uint64_t start_wall_ns; /* the last entry point was armed */
 	double duration_s;      /* until the first was lifted */
-	const char *engine;     /* "breakpoint" */
+	const char *engine;     /* "probe" or "breakpoint" */
 	bool exact;             /* every call was seen */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* shares of the target's time */
