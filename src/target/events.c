@@ -326,8 +326,11 @@ void events_serve(struct tap_target *target)
 			continue;
 		}
 		tracee->stopped_ns = tap_clock_ns();
-		if (event_dispatch(target, tracee, status, &event))
-			tap_target_go(target, &event);
+		if (!event_dispatch(target, tracee, status, &event))
+			continue;
+		if (target->deal)
+			target->deal(target->deal_context, &event);
+		tap_target_go(target, &event);
 	}
 }
 

@@ -109,6 +109,8 @@ struct tap_target {
 	TAP_VECTOR(struct tracee *) gone; /* freed when the next event is asked for */
 	uint64_t syscall_ret, sigreturn;  /* code in the target that injected calls use */
 	void (*free_data)(void *data);
+	void (*deal)(void *context, const struct tap_event *event); /* see tap_target_on_event() */
+	void *deal_context;
 	bool pointer_moved;         /* somebody else has written to a redirected pointer */
 	bool exited;
 	int exit_code;            /* once it has; -1: not known */
