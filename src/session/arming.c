@@ -2,6 +2,7 @@
 #include <elf.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
@@ -11,6 +12,7 @@
 #include "heaptap/proc/root.h"
 #include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
+#include "session/sampler.h"
 
 #define INSN_BYTES 16
 #define LOOK_EVERY_NS UINT64_C(1000000000)
@@ -63,7 +65,7 @@ static struct tap_error *plant(
 	return tap_target_plant(rec->target, addr, expected, sizeof(expected), hook, &breakpoint);
 }
 
-static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
+void arming_plant_entry(struct recorder *rec, const struct tap_entry *entry)
 {
 	const char *module = entry->module ? entry->module->path : "";
 	size_t point = arming_find_point(rec, module, entry->symbol, entry->addr);
@@ -128,14 +130,21 @@ static void plant_loader(struct recorder *rec)
 	}
 }
 
-static void forget_retired(struct recorder *rec)
+void arming_forget_breakpoints(struct recorder *rec)
 {
 	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
 		struct tap_module *module = tap_symbols_at_index(rec->symbols, i);
 
-		if (module->retired && rec->target)
+		if (module->retired)
 			tap_target_forget(rec->target, module->start, module->end);
 	}
+}
+
+static void forget_retired(struct recorder *rec)
+{
+	/* Where another thread is the tracer, that does it later. */
+	if (atomic_load(&rec->kickable) == gettid())
+		arming_forget_breakpoints(rec);
 	/* What took a retired module's place is planted anew. */
 	for (size_t i = 0; i < rec->entries.count;) {
 		if (rec->entries.items[i].module && rec->entries.items[i].module->retired)
@@ -228,7 +237,7 @@ struct tap_error *arming_update(struct recorder *rec)
 		return err;
 	}
 	for (size_t i = 0; i < rec->entries.count; i++)
-		plant_entry(rec, &rec->entries.items[i]);
+		arming_plant_entry(rec, &rec->entries.items[i]);
 	arming_note_allocators(rec);
 	return NULL;
 }
@@ -277,7 +286,10 @@ bool arming_follow_return(struct recorder *rec, uint64_t addr)
 		return true;
 	module = tap_symbols_module_at(rec->symbols, addr);
 	if (!module) {
-		arming_look(rec);
+		if (rec->beside)
+			placing_read_modules(rec->beside);
+		else
+			arming_look(rec);
 		module = tap_symbols_module_at(rec->symbols, addr);
 	}
 	if (!module)

@@ -57,16 +57,21 @@ static bool is_of_allocator(enum tap_entry_kind kind)
 }
 
 /* As trace would by itself. */
-static enum tap_entry_how how_of(struct tap_symbols *symbols, const struct tap_entry *entry)
+static enum tap_entry_how how_of(struct tap_info_report *report, struct tap_symbols *symbols,
+	const struct tap_entry *entry, const char **reason_ret)
 {
 	_cleanup_error_ struct tap_error *no_probe = NULL;
 
+	*reason_ret = entry->problem;
 	if (entry->problem)
 		return TAP_ENTRY_NONE;
 	if (!HEAPTAP_PROBE)
 		return TAP_ENTRY_BREAKPOINT;
 	no_probe = probed_check(symbols, entry);
-	return no_probe ? TAP_ENTRY_BREAKPOINT : TAP_ENTRY_JUMP;
+	if (!no_probe)
+		return TAP_ENTRY_JUMP;
+	*reason_ret = tap_strings_add(report->strings, no_probe->message);
+	return TAP_ENTRY_BREAKPOINT;
 }
 
 static void add_entry(struct tap_info_report *report, struct tap_symbols *symbols,
@@ -76,8 +81,7 @@ static void add_entry(struct tap_info_report *report, struct tap_symbols *symbol
 
 	point->module = tap_strings_add(report->strings, entry->module->path);
 	point->symbol = tap_strings_add(report->strings, entry->symbol);
-	point->how = how_of(symbols, entry);
-	point->reason = entry->problem;
+	point->how = how_of(report, symbols, entry, &point->reason);
 	point->addr = entry->addr;
 	if (is_of_allocator(entry->kind))
 		tap_vector_push(&allocator_of(report, point->module,

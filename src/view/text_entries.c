@@ -9,12 +9,14 @@ static void show_point(const struct tap_page *page, const struct tap_entry_point
 
 	fputc(' ', page->out);
 	tap_page_text(page, point->symbol);
-	if (point->how != TAP_ENTRY_NONE) {
-		if (point->calls)
-			fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
+	if (point->calls)
+		fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
+	if (point->how == TAP_ENTRY_NONE)
+		fputs(" (not seen", page->out);
+	else if (point->how == TAP_ENTRY_BREAKPOINT && point->reason)
+		fputs(" (by a breakpoint", page->out);
+	else
 		return;
-	}
-	fputs(" (not seen", page->out);
 	if (point->reason) {
 		fputs(": ", page->out);
 		tap_page_text(page, point->reason);

@@ -32,7 +32,7 @@ static void show_head(const struct tap_page *page, const struct tap_trace_report
 		fprintf(page->out, "sampled every %s",
 			tap_text_size(size, (int64_t)report->sample_interval_bytes));
 	else
-		fputs("every call seen", page->out);
+		fputs(report->exact ? "every call seen" : "not every call seen", page->out);
 	if (isfinite(overhead))
 		fprintf(page->out, ", overhead %.*f %%", overhead < 0.0995 && overhead > 0,
 			overhead * 100);
