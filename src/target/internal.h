@@ -27,6 +27,7 @@ struct tracee {
 	bool copied;              /* a forked child: let go at its first stop */
 	bool keeps_area;          /* a forked child that may need our code */
 	bool held;                /* stopped by rendezvous() */
+	bool in_event;            /* tap_target_next() has given it: it stands until it is to go */
 	bool blocks_sigtrap;      /* by its own choice: see sigtrap.c */
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
