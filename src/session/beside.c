@@ -285,14 +285,14 @@ struct tap_error *beside_take_out(struct sampler *s)
 	return tap_probes_remove(s->probes, s->rec->target);
 }
 
-/* Of those that are lifted. */
+/* Of those that are lifted, one that the program calls. */
 static bool any_takes_back(const struct recorder *rec)
 {
 	for (size_t i = 0; i < rec->hooks.count; i++) {
 		const struct hook *hook = rec->hooks.items[i];
+		const struct tap_entry_point *row = &rec->points.items[hook->point];
 
-		if (rec->points.items[hook->point].how == TAP_ENTRY_BREAKPOINT &&
-			takes_back(hook->entry))
+		if (row->how == TAP_ENTRY_BREAKPOINT && row->calls && takes_back(hook->entry))
 			return true;
 	}
 	return false;

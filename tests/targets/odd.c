@@ -9,11 +9,13 @@
  * --storm: instead it calls that one (odd_malloc or odd_free) as fast as it can, in
  * turn with its counterpart, and says what it made of it a second.
  * PLUGIN: a module to be loaded with the first line; the work begins with the
- * second. It has a late_malloc() of that kind.
+ * second. Its late_alloc() calls one of that kind.
+ * A line "exec" makes it another program.
  */
 #include "truth.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <sys/wait.h>
 
@@ -183,6 +185,13 @@ __attribute__((used)) static void *odd_realloc_body(void *addr, size_t size)
 	return move(addr, size, 0);
 }
 ODD(odd_realloc);
+
+/* In place of the C library's. */
+__attribute__((used)) static void *valloc_body(size_t size)
+{
+	return memalign(4096, size);
+}
+ODD(valloc);
 
 /* --- its use ---------------------------------------------------------------- */
 
@@ -356,15 +365,27 @@ static NOINLINE int by_forked_child(void)
 	return status;
 }
 
-static NOINLINE void by_late_malloc(void *(*late_malloc)(size_t size))
+static NOINLINE void use_plugin(void *(*late_alloc)(size_t size))
 {
-	for (size_t i = 0; late_malloc && i < 30; i++) {
-		last = late_malloc(60 + i);
-		GOT(60 + i);
+	for (size_t i = 0; late_alloc && i < 30; i++) {
+		last = late_alloc(60 + i);
+		got("late_alloc", 60 + i);
 		if (i % 3 == 0)
 			continue;
 		(i % 3 == 1 ? own_free : odd_free)(last);
-		GAVE(60 + i);
+		gave("late_alloc", 60 + i);
+	}
+}
+
+static NOINLINE void by_valloc(void)
+{
+	for (size_t i = 0; i < 12; i++) {
+		last = valloc(5000 + i);
+		GOT(5000 + i);
+		if (i % 3)
+			continue;
+		free(last);
+		GAVE(5000 + i);
 	}
 }
 
@@ -400,7 +421,7 @@ int main(int argc, char **argv)
 {
 	const char *calls = option(argc, argv, "--storm", NULL);
 	const char *plugin = argc > 1 && argv[argc - 1][0] == '/' ? argv[argc - 1] : NULL;
-	void *(*late_malloc)(size_t size) = NULL;
+	void *(*late_alloc)(size_t size) = NULL;
 	void *module = NULL;
 	sigset_t trap;
 	char line[64];
@@ -419,11 +440,13 @@ int main(int argc, char **argv)
 	}
 	if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
 		return 2;
+	if (strncmp(line, "exec", 4) == 0)
+		execlp("sleep", "sleep", "30", (char *)NULL);
 	if (plugin) {
 		module = dlopen(plugin, RTLD_NOW);
 		say("{\"loaded\": %s}\n", module ? "true" : "false");
 		if (module)
-			late_malloc = (void *(*)(size_t))dlsym(module, "late_malloc");
+			late_alloc = (void *(*)(size_t))dlsym(module, "late_alloc");
 		if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
 			return 2;
 	}
@@ -432,7 +455,8 @@ int main(int argc, char **argv)
 	leave();
 	run_threads();
 	child = by_forked_child();
-	by_late_malloc(late_malloc);
+	use_plugin(late_alloc);
+	by_valloc();
 	cross();
 	say_truths();
 	wait_for_end();
