@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <elf.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include "heaptap/base/alloc.h"
@@ -10,13 +9,11 @@
 #include "heaptap/base/map.h"
 #include "heaptap/proc/maps.h"
 #include "heaptap/proc/root.h"
-#include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
 #include "session/sampler.h"
 
 #define INSN_BYTES 16
 #define LOOK_EVERY_NS UINT64_C(1000000000)
-#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 
 struct hook *arming_new_hook(struct recorder *rec)
 {
@@ -384,27 +381,4 @@ void arming_try_tables(struct recorder *rec)
 			err->message);
 	}
 	tap_error_free(err);
-}
-
-struct tap_error *arming_check_sigtrap(struct recorder *rec)
-{
-	struct tap_task_list tasks = {0};
-	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
-
-	for (size_t i = 0; i < tasks.count && !err; i++) {
-		const struct tap_task *task = &tasks.items[i];
-		bool ignored = task->sig_ignored & SIGTRAP_BIT;
-
-		if (!ignored && !(task->sig_blocked & SIGTRAP_BIT))
-			continue;
-		err = tap_error_advise(
-			tap_error_new(TAP_ERR_UNSUPPORTED,
-				"process %d %s SIGTRAP%s%s: a breakpoint would take that away from it",
-				rec->pid, ignored ? "ignores" : "blocks", ignored ? "" : " in thread ",
-				ignored ? "" : task->name),
-			"use heaptap watch and heaptap stack, which plant nothing; or --unsafe, if "
-			"the program does not depend on it");
-	}
-	tap_vector_free(&tasks);
-	return err;
 }

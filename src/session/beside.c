@@ -219,7 +219,7 @@ struct tap_error *beside_check(struct sampler *s)
 {
 	for (size_t i = 0; i < s->unfit.count; i++)
 		if (takes_back(s->unfit.items[i].kind) && !s->rec->options->unsafe)
-			return arming_check_sigtrap(s->rec);
+			return traps_check(s->rec);
 	return NULL;
 }
 
@@ -248,7 +248,7 @@ struct tap_error *beside_plant(struct sampler *s)
 
 	if (!s->unfit.count)
 		return NULL;
-	refused = recorder_mind_sigtrap(rec);
+	refused = traps_mind(rec);
 	pthread_mutex_lock(&rec->lock);
 	if (refused && !s->no_breakpoints)
 		s->no_breakpoints = tap_strings_add(rec->strings, refused->message);

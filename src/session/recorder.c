@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,9 +13,6 @@
 #include "session/recorder.h"
 #include "session/sampler.h"
 
-#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
-/* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
-#define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
 #define BRAKE_EVERY_HITS 16
 #define FOLLOW_EVERY_HITS 256
 #define BUSY_SHARE 0.9
@@ -128,65 +124,6 @@ void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *
 	atomic_store(&rec->end_wanted, true);
 }
 
-static void end_for_sigtrap(struct recorder *rec, pid_t tid)
-{
-	_cleanup_free_ char *why = tap_format(
-		"a new thread (%d) blocks SIGTRAP, which a breakpoint would take away from it", tid);
-
-	if (rec->beside) {
-		beside_give_up(rec->beside, why);
-		return;
-	}
-	recorder_end_early(rec, TAP_ENDED_BRAKE, tap_strdup(why));
-	tap_error_free(tap_target_lift(rec->target));
-	atomic_store(&rec->end_ns, tap_clock_ns());
-}
-
-/* A new thread has its maker's signal mask: one that blocks SIGTRAP must not
- * run into a breakpoint. C libraries block everything while they make a
- * thread (pthread_create of glibc and musl): what such a thread really blocks
- * is seen once it has begun, which is when it sleeps or blocks less. False:
- * not yet. */
-static bool check_mask(struct recorder *rec, pid_t tid)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, tid, &task);
-
-	if (err || !(task.sig_blocked & SIGTRAP_BIT))
-		return true;
-	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START &&
-		!strchr("SD", task.state))
-		return false;
-	end_for_sigtrap(rec, tid);
-	return true;
-}
-
-static void on_new_thread(struct recorder *rec, pid_t tid)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = NULL;
-
-	if (rec->options->unsafe)
-		return;
-	err = tap_task_read(rec->pid, tid, &task);
-	if (err || !(task.sig_blocked & SIGTRAP_BIT))
-		return;
-	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START)
-		tap_vector_push(&rec->starting, tid);
-	else
-		end_for_sigtrap(rec, tid);
-}
-
-static void check_starting(struct recorder *rec)
-{
-	for (size_t i = 0; i < rec->starting.count;) {
-		if (check_mask(rec, rec->starting.items[i]))
-			rec->starting.items[i] = rec->starting.items[--rec->starting.count];
-		else
-			i++;
-	}
-}
-
 static void on_loader(struct recorder *rec)
 {
 	_cleanup_error_ struct tap_error *err = arming_update(rec);
@@ -244,12 +181,12 @@ void recorder_note_start(struct recorder *rec)
 static void on_tick(struct recorder *rec)
 {
 	if (rec->beside) {
-		check_starting(rec);
+		traps_check_starting(rec);
 		beside_work(rec->beside);
 		return;
 	}
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
-	check_starting(rec);
+	traps_check_starting(rec);
 	arming_look(rec);
 	if (rec->tables_armed)
 		return;
@@ -295,7 +232,7 @@ static void deal(void *context, const struct tap_event *event)
 		on_hit(rec, event);
 		break;
 	case TAP_EVENT_THREAD_NEW:
-		on_new_thread(rec, event->tracee->tid);
+		traps_check_new(rec, event->tracee->tid);
 		break;
 	case TAP_EVENT_THREAD_EXIT:
 		break;
@@ -456,21 +393,9 @@ static void leave(struct recorder *rec)
 		tap_log_warn("%s", err->message);
 }
 
-/* Before the first int3. That a program may keep its SIGTRAP is looked at
- * without a stop; to see to it takes one. */
-struct tap_error *recorder_mind_sigtrap(struct recorder *rec)
-{
-	struct tap_error *in_danger = rec->pid ? arming_check_sigtrap(rec) : NULL;
-
-	if (!in_danger || !rec->options->unsafe || !rec->target)
-		return in_danger;
-	tap_error_free(in_danger);
-	return tap_target_keep_sigtrap(rec->target);
-}
-
 struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct tap_event *pending)
 {
-	struct tap_error *err = recorder_mind_sigtrap(rec);
+	struct tap_error *err = traps_mind(rec);
 
 	rec->engine = TAP_ENGINE_BREAKPOINT;
 	if (!err)
@@ -485,7 +410,7 @@ struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct ta
 
 static struct tap_error *attach_and_run_breakpoints(struct recorder *rec)
 {
-	struct tap_error *err = rec->options->unsafe ? NULL : recorder_mind_sigtrap(rec);
+	struct tap_error *err = rec->options->unsafe ? NULL : traps_mind(rec);
 
 	if (!err)
 		err = recorder_attach(rec);

@@ -176,9 +176,6 @@ struct tap_error *recorder_attach(struct recorder *rec);
 /* A breakpoint at the program's first instruction, behind its dynamic linker's
  * work: start_hook's. */
 void recorder_plant_start(struct recorder *rec);
-/* Before the first breakpoint: UNSUPPORTED where one would cost a thread its
- * SIGTRAP, unless that is wanted. */
-struct tap_error *recorder_mind_sigtrap(struct recorder *rec);
 /* What comes from the target, until somebody wants the end, or it is gone. */
 struct tap_error *recorder_serve(struct recorder *rec);
 /* What is attached to is recorded by breakpoints to the end, and released.
@@ -219,8 +216,15 @@ size_t arming_find_point(
 	struct recorder *rec, const char *module, const char *symbol, uint64_t addr);
 /* Where a call comes back to. False: not in code that belongs to a file. */
 bool arming_follow_return(struct recorder *rec, uint64_t addr);
-/* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
-struct tap_error *arming_check_sigtrap(struct recorder *rec);
+
+/* traps.c: UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
+struct tap_error *traps_check(struct recorder *rec);
+/* Before the first one: the same, unless that is wanted; then it is seen to. */
+struct tap_error *traps_mind(struct recorder *rec);
+/* Of a new thread, and on every tick of those that are still being made: who blocks
+ * it makes an end of the breakpoints. */
+void traps_check_new(struct recorder *rec, pid_t tid);
+void traps_check_starting(struct recorder *rec);
 
 /* hits.c */
 void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook);

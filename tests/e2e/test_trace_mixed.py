@@ -191,6 +191,7 @@ def test_ctrl_z():
             running.process.terminate()
             result = running.finish()
         assert result.code == EXIT_DONE, result
+        assert "came too late" not in result.err, result
         check_truth(result.json, truth)
         check_clean(target.pid)
 
