@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from heaptap import (ENGINES, EXIT_DONE, EXIT_UNSUPPORTED, Clean, Running, Target, built,
+from heaptap import (EXIT_DONE, EXIT_UNSUPPORTED, Clean, Running, Target, built,
                      by_function, check_clean, differences, error_of, foreign_code, no_probes,
                      patched_text, recorded_work, run, run_json, state, status, tracer, wait_for)
 
@@ -73,14 +73,6 @@ def test_probes_alone():
     answer, _ = recorded_work("odd", *named(), "--engine", "probe")
     for row in rows(answer, *ODD):
         assert row["how"] is None and row["reason"] == REASON, row
-
-
-def test_no_probe_anywhere():
-    with Target(built("odd")) as target:
-        answer = run_json("trace", target.pid, "-d", "500ms", "--engine", "auto", *named())
-        assert answer["engine"] == "probe", answer["engine"]
-        assert all(r["how"] for r in rows(answer, *OWN, *ODD)), answer["entry_points"]
-        check_clean(target.pid)
 
 
 def test_beside_glibc():
