@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <elf.h>
-#include <signal.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
@@ -10,16 +9,11 @@
 #include "heaptap/base/map.h"
 #include "heaptap/proc/maps.h"
 #include "heaptap/proc/root.h"
-#include "heaptap/proc/tasks.h"
 #include "session/recorder.h"
+#include "session/sampler.h"
 
 #define INSN_BYTES 16
 #define LOOK_EVERY_NS UINT64_C(1000000000)
-#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
-/* C libraries block all signals for a moment while they make a thread or a
- * process. */
-#define SIGTRAP_LOOKS 50
-#define SIGTRAP_PAUSE_NS 1000000
 
 struct hook *arming_new_hook(struct recorder *rec)
 {
@@ -68,7 +62,7 @@ static struct tap_error *plant(
 	return tap_target_plant(rec->target, addr, expected, sizeof(expected), hook, &breakpoint);
 }
 
-static void plant_entry(struct recorder *rec, const struct tap_entry *entry)
+void arming_plant_entry(struct recorder *rec, const struct tap_entry *entry)
 {
 	const char *module = entry->module ? entry->module->path : "";
 	size_t point = arming_find_point(rec, module, entry->symbol, entry->addr);
@@ -133,14 +127,21 @@ static void plant_loader(struct recorder *rec)
 	}
 }
 
-static void forget_retired(struct recorder *rec)
+void arming_forget_breakpoints(struct recorder *rec)
 {
 	for (size_t i = 0; i < tap_symbols_count(rec->symbols); i++) {
 		struct tap_module *module = tap_symbols_at_index(rec->symbols, i);
 
-		if (module->retired && rec->target)
+		if (module->retired)
 			tap_target_forget(rec->target, module->start, module->end);
 	}
+}
+
+static void forget_retired(struct recorder *rec)
+{
+	/* Where another thread is the tracer, that does it later. */
+	if (atomic_load(&rec->kickable) == gettid())
+		arming_forget_breakpoints(rec);
 	/* What took a retired module's place is planted anew. */
 	for (size_t i = 0; i < rec->entries.count;) {
 		if (rec->entries.items[i].module && rec->entries.items[i].module->retired)
@@ -233,7 +234,7 @@ struct tap_error *arming_update(struct recorder *rec)
 		return err;
 	}
 	for (size_t i = 0; i < rec->entries.count; i++)
-		plant_entry(rec, &rec->entries.items[i]);
+		arming_plant_entry(rec, &rec->entries.items[i]);
 	arming_note_allocators(rec);
 	return NULL;
 }
@@ -282,7 +283,10 @@ bool arming_follow_return(struct recorder *rec, uint64_t addr)
 		return true;
 	module = tap_symbols_module_at(rec->symbols, addr);
 	if (!module) {
-		arming_look(rec);
+		if (rec->beside)
+			placing_read_modules(rec->beside);
+		else
+			arming_look(rec);
 		module = tap_symbols_module_at(rec->symbols, addr);
 	}
 	if (!module)
@@ -377,41 +381,4 @@ void arming_try_tables(struct recorder *rec)
 			err->message);
 	}
 	tap_error_free(err);
-}
-
-static struct tap_error *look_at_sigtrap(struct recorder *rec)
-{
-	struct tap_task_list tasks = {0};
-	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
-
-	for (size_t i = 0; i < tasks.count && !err; i++) {
-		const struct tap_task *task = &tasks.items[i];
-		bool ignored = task->sig_ignored & SIGTRAP_BIT;
-
-		if (!ignored && !(task->sig_blocked & SIGTRAP_BIT))
-			continue;
-		err = tap_error_advise(
-			tap_error_new(TAP_ERR_UNSUPPORTED,
-				"process %d %s SIGTRAP%s%s: a breakpoint would take that away from it",
-				rec->pid, ignored ? "ignores" : "blocks", ignored ? "" : " in thread ",
-				ignored ? "" : task->name),
-			"use heaptap watch and heaptap stack, which plant nothing; or --unsafe, if "
-			"the program does not depend on it");
-	}
-	tap_vector_free(&tasks);
-	return err;
-}
-
-struct tap_error *arming_check_sigtrap(struct recorder *rec)
-{
-	struct tap_error *err = look_at_sigtrap(rec);
-
-	for (int looks = 1; err && looks < SIGTRAP_LOOKS; looks++) {
-		struct timespec pause = {0, SIGTRAP_PAUSE_NS};
-
-		tap_error_free(err);
-		nanosleep(&pause, NULL);
-		err = look_at_sigtrap(rec);
-	}
-	return err;
 }

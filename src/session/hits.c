@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "session/recorder.h"
+#include "session/sampler.h"
 
 /* Two calls on stacks further apart than this are on different stacks: a
  * signal handler's, a coroutine's. */
@@ -37,10 +38,9 @@ static bool is_left(struct recorder *rec, const struct pending *pending, const s
 
 /* The old block of a realloc whose end is not seen is still there, as far as
  * anybody knows. */
-void hits_abandon(struct tap_ledger *ledger, const struct pending *pending)
+void hits_abandon(struct recorder *rec, const struct pending *pending)
 {
-	if (pending->old_seen)
-		tap_ledger_put_back(ledger, pending->arguments[0], &pending->old);
+	blocks_put_back(rec, pending->arguments[0], &pending->old);
 }
 
 static void drop_left(
@@ -51,7 +51,7 @@ static void drop_left(
 
 		if (!is_left(rec, last, hook, sp))
 			break;
-		hits_abandon(rec->ledger, last);
+		hits_abandon(rec, last);
 		thread->pending.count--;
 	}
 }
@@ -66,6 +66,17 @@ static bool is_nested(const struct thread *thread, uint64_t sp)
 		return false;
 	last = &thread->pending.items[thread->pending.count - 1];
 	return sp < last->sp && last->sp - sp < STACK_BYTES;
+}
+
+bool hits_is_inside(struct recorder *rec, uint64_t fs_base, uint64_t sp)
+{
+	uint64_t *value = tap_map_find(&rec->by_fs_base, fs_base);
+	struct thread *thread = value ? (struct thread *)*value : NULL;
+
+	if (!thread)
+		return false;
+	drop_left(rec, thread, NULL, sp);
+	return is_nested(thread, sp);
 }
 
 static bool holds_python(const struct recorder *rec, const struct tap_module *module)
@@ -146,19 +157,18 @@ static bool is_cache_of_thread(struct recorder *rec, const struct tap_regs *regs
 static void on_free(struct recorder *rec, struct thread *thread, const struct hook *hook,
 	const struct tap_regs *regs, uint64_t addr)
 {
-	struct tap_ledger_block block;
 	uint64_t usable = 0;
 	uint32_t class = TAP_LEDGER_NO_CLASS;
 
 	if (!addr || is_passed_on(thread, hook, regs->rsp, addr))
 		return;
-	if (tap_ledger_take(rec->ledger, addr, &block)) {
-		tap_ledger_freed(rec->ledger, &block);
-	} else if (is_cache_of_thread(rec, regs)) {
-		return;
-	} else {
-		block_class(rec, addr, hook->object_domain, &class, &usable);
-		tap_ledger_free_unseen(rec->ledger, class, usable, 1);
+	if (!blocks_try_free(rec, addr)) {
+		if (is_cache_of_thread(rec, regs))
+			return;
+		if (!rec->beside) {
+			block_class(rec, addr, hook->object_domain, &class, &usable);
+			tap_ledger_free_unseen(rec->ledger, class, usable, 1);
+		}
 	}
 	count_call(rec, hook);
 	publish(rec);
@@ -166,8 +176,10 @@ static void on_free(struct recorder *rec, struct thread *thread, const struct ho
 
 static void on_munmap(struct recorder *rec, const struct hook *hook, const uint64_t *arguments)
 {
-	/* One that nobody saw come may be anything: a module, a file. */
-	if (!mappings_unmap(rec, arguments[0], arguments[1]))
+	/* One that nobody saw come may be anything: a module, a file. Probes see that
+	 * one goes where it begins, and so do breakpoints beside them. */
+	if (rec->beside ? !blocks_try_free(rec, arguments[0]) :
+			  !mappings_unmap(rec, arguments[0], arguments[1]))
 		return;
 	count_call(rec, hook);
 	publish(rec);
@@ -179,35 +191,47 @@ bool hits_reallocates(enum tap_entry_kind entry)
 		entry == TAP_ENTRY_RALLOCX || entry == TAP_ENTRY_MREMAP;
 }
 
-/* The old block is out of the ledger until the call returns: another thread
- * may be given its address before we see that. */
 static void take_old(struct recorder *rec, struct pending *pending)
 {
-	uint64_t old = pending->arguments[0];
+	struct old_block *old = &pending->old;
+	uint64_t addr = pending->arguments[0];
 
-	if (!old)
-		return;
-	pending->old_seen = tap_ledger_take(rec->ledger, old, &pending->old);
-	if (pending->old_seen)
+	old->weight = 1;
+	if (!addr || blocks_try_take(rec, addr, old) || rec->beside)
 		return;
 	if (pending->hook->entry == TAP_ENTRY_MREMAP) {
-		pending->old_usable = pending->arguments[1];
-		pending->old_class = block_class_of_mapping(pending->old_usable);
+		old->usable_bytes = pending->arguments[1];
+		old->size_class = block_class_of_mapping(old->usable_bytes);
 	} else {
-		block_class(rec, old, pending->hook->object_domain, &pending->old_class,
-			&pending->old_usable);
+		block_class(rec, addr, pending->hook->object_domain, &old->size_class,
+			&old->usable_bytes);
 	}
 }
 
 static void push(struct recorder *rec, struct thread *thread, const struct pending *pending)
 {
 	if (thread->pending.count == PENDING_MAX) {
-		hits_abandon(rec->ledger, &thread->pending.items[0]);
+		hits_abandon(rec, &thread->pending.items[0]);
 		memmove(&thread->pending.items[0], &thread->pending.items[1],
 			(PENDING_MAX - 1) * sizeof(*pending));
 		thread->pending.count--;
 	}
 	tap_vector_push(&thread->pending, *pending);
+}
+
+/* Inside of a call that a probe counts. What it frees there is watched only if it
+ * is a block of the program's, unless it is the one that a realloc moves. */
+static bool is_in_probed(
+	struct recorder *rec, const struct hook *hook, const struct tap_regs *regs)
+{
+	bool frees = hook->entry == TAP_ENTRY_FREE || hook->entry == TAP_ENTRY_MUNMAP;
+	uint64_t return_addr;
+
+	if (!rec->beside)
+		return false;
+	return (tap_memory_try_u64(rec->memory, regs->rsp, &return_addr) &&
+		       samples_is_nested(rec->beside, return_addr)) ||
+		(!frees && samples_is_counting(rec->beside, regs->fs_base));
 }
 
 void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook)
@@ -217,7 +241,7 @@ void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct ho
 	struct pending pending = {.hook = hook, .sp = regs->rsp + 8};
 
 	drop_left(rec, thread, hook, regs->rsp);
-	if (is_nested(thread, regs->rsp))
+	if (is_nested(thread, regs->rsp) || is_in_probed(rec, hook, regs))
 		return;
 	for (unsigned i = 0; i < 4; i++)
 		pending.arguments[i] = tap_regs_argument(regs, i + hook->table);
@@ -313,46 +337,51 @@ bool hits_is_memory(const struct pending *pending)
  * as it was. */
 static void on_no_result(struct recorder *rec, const struct pending *pending, uint64_t size)
 {
-	uint64_t old = pending->arguments[0];
-
+	const struct old_block *old = &pending->old;
+	uint64_t addr = pending->arguments[0];
 	bool gone = !size && pending->hook->entry != TAP_ENTRY_MREMAP;
 
-	if (!hits_reallocates(pending->hook->entry) || !old)
+	if (!hits_reallocates(pending->hook->entry) || !addr)
 		return;
-	if (pending->old_seen && !gone)
-		tap_ledger_put_back(rec->ledger, old, &pending->old);
-	else if (pending->old_seen)
-		tap_ledger_freed(rec->ledger, &pending->old);
-	else if (gone)
+	if (!gone)
+		blocks_put_back(rec, addr, old);
+	else if (old->seen)
+		tap_ledger_freed(rec->ledger, &old->block);
+	else if (old->watched || !rec->beside)
 		tap_ledger_free_unseen(
-			rec->ledger, pending->old_class, pending->old_usable, 1);
+			rec->ledger, old->size_class, old->usable_bytes, old->weight);
 }
 
 static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 	const struct pending *pending, uint64_t addr, uint64_t size)
 {
 	struct tap_ledger_block block = {.size_bytes = size};
+	const struct old_block *old = &pending->old;
 	uint64_t usable;
 
-	if (pending->old_seen) {
-		block.baseline_bytes = pending->old.baseline_bytes;
-		block.baseline_class = pending->old.baseline_class;
-		tap_ledger_replaced(rec->ledger, &pending->old);
-	} else if (pending->old_usable) {
+	if (old->seen) {
+		block.baseline_bytes = old->block.baseline_bytes;
+		block.baseline_class = old->block.baseline_class;
+		tap_ledger_replaced(rec->ledger, &old->block);
+	} else if (old->weight > SAME_BLOCK_WEIGHT) {
+		tap_ledger_free_unseen(
+			rec->ledger, old->size_class, old->usable_bytes, old->weight);
+	} else if (old->usable_bytes) {
 		/* It was as large as this before, or had room for it. */
 		block.baseline_bytes =
-			pending->old_usable < size || size + PAGE_BYTES < pending->old_usable ?
-			pending->old_usable :
+			old->usable_bytes < size || size + PAGE_BYTES < old->usable_bytes ?
+			old->usable_bytes :
 			size;
-		block.baseline_class = pending->old_class;
-	} else if (hits_reallocates(pending->hook->entry) && pending->arguments[0]) {
+		block.baseline_class = old->size_class;
+	} else if (hits_reallocates(pending->hook->entry) && pending->arguments[0] && !rec->beside) {
 		/* How large it was cannot be told. */
 		tap_ledger_free_unseen(rec->ledger, TAP_LEDGER_NO_CLASS, 0, 1);
 	}
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP) {
 		if (pending->hook->entry == TAP_ENTRY_MREMAP)
 			mappings_forget(rec, pending->arguments[0]);
-		mappings_add(rec, addr, size);
+		if (!rec->beside)
+			mappings_add(rec, addr, size);
 		block.size_class = block_class_of_mapping(size);
 	} else {
 		block_class(rec, addr, pending->hook->object_domain, &block.size_class, &usable);
@@ -360,7 +389,7 @@ static void on_result(struct recorder *rec, struct tap_tracee *tracee,
 	if (block.baseline_bytes)
 		block.size_class = TAP_LEDGER_NO_CLASS;
 	block.stack = capture_stack(rec, tracee);
-	tap_ledger_add(rec->ledger, addr, &block);
+	blocks_add(rec, addr, &block);
 }
 
 void hits_return(struct recorder *rec, struct tap_tracee *tracee)
@@ -379,7 +408,7 @@ void hits_return(struct recorder *rec, struct tap_tracee *tracee)
 		return;
 	pending = thread->pending.items[i - 1];
 	while (thread->pending.count > i)
-		hits_abandon(rec->ledger, &thread->pending.items[--thread->pending.count]);
+		hits_abandon(rec, &thread->pending.items[--thread->pending.count]);
 	thread->pending.count--;
 	size = hits_requested(&pending);
 	addr = hits_result(rec, &pending, regs);

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <pthread.h>
 #include <string.h>
-#include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
 #include "session/probed.h"
 #include "session/sampler.h"
 
-#define JOIN_NS 5000000
-#define NOT_ENDED (-2)
-#define NS_PER_S 1000000000
 /* pymalloc's largest block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD); what
  * is larger is passed on to malloc and counted there. */
 #define POOL_LIMIT_BYTES 512
@@ -35,8 +30,8 @@ static uint64_t end_of(struct recorder *rec, uint64_t addr)
 	return tap_symbols_try_extent(rec->symbols, addr, &start, &end) ? end : addr;
 }
 
-/* Does it end in a jump to an entry point of this kind? */
-static bool passes_on_to(
+/* The entry point of this kind that it ends in a jump to; NULL: it does not. */
+static const struct tap_entry *passes_on_to(
 	struct recorder *rec, const struct tap_entry *entry, enum tap_entry_kind kind)
 {
 	for (size_t i = 0; i < rec->entries.count; i++) {
@@ -44,12 +39,12 @@ static bool passes_on_to(
 
 		if (to->kind == kind && to->addr &&
 			passing_jumps(rec, entry->addr, end_of(rec, entry->addr), to->addr))
-			return true;
+			return to;
 	}
-	return false;
+	return NULL;
 }
 
-static void note_allocator(struct sampler *s, const struct tap_entry *entry)
+void placing_note_allocator(struct sampler *s, const struct tap_entry *entry)
 {
 	if (entry->kind != TAP_ENTRY_FREE && entry->kind != TAP_ENTRY_MUNMAP)
 		*tap_vector_add(&s->allocators) =
@@ -64,6 +59,7 @@ static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *en
 		rec, entry->module ? entry->module->path : "", entry->symbol, entry->addr);
 	struct tap_probe_spec spec = {.entry = (uint32_t)rec->hooks.count};
 	_cleanup_free_ uint8_t *code = NULL;
+	const struct tap_entry *next;
 	struct tap_error *err;
 	size_t size = 0;
 
@@ -73,10 +69,13 @@ static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *en
 		rec->points.items[point].reason = entry->problem;
 		return NULL;
 	}
-	if (entry->kind == TAP_ENTRY_REALLOCARRAY &&
-		passes_on_to(rec, entry, TAP_ENTRY_REALLOC)) {
-		/* They are seen, by the jump that is there. */
-		rec->points.items[point].how = TAP_ENTRY_JUMP;
+	next = entry->kind == TAP_ENTRY_REALLOCARRAY ?
+		passes_on_to(rec, entry, TAP_ENTRY_REALLOC) :
+		NULL;
+	if (next) {
+		/* They are seen, by what is there. */
+		rec->points.items[point].how =
+			beside_is_wanted(s, next) ? TAP_ENTRY_BREAKPOINT : TAP_ENTRY_JUMP;
 		rec->points.items[point].reason = "its calls are counted at realloc";
 		return NULL;
 	}
@@ -91,10 +90,12 @@ static struct tap_error *add_entry(struct sampler *s, const struct tap_entry *en
 		err = tap_probes_add_function(s->probes, entry->addr, code, size, &spec);
 	if (err) {
 		rec->points.items[point].reason = tap_strings_add(rec->strings, err->message);
+		if (err->code == TAP_ERR_UNSUPPORTED && rec->options->engine == TAP_ENGINE_AUTO)
+			beside_want(s, entry);
 		return err;
 	}
 	rec->points.items[point].how = TAP_ENTRY_JUMP;
-	note_allocator(s, entry);
+	placing_note_allocator(s, entry);
 	return NULL;
 }
 
@@ -160,22 +161,19 @@ static void add_tables(struct sampler *s)
 	add_table(s, &tables[TAP_PYTHON_OBJ], "obj");
 }
 
-/* Where one does not fit, breakpoints see all calls: an engine that sees some
- * of them cannot tell what grew. Who asked for probes gets those that fit. */
+/* Where none fits, breakpoints see all calls; unless probes were asked for. */
 static struct tap_error *add_entries(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
+	size_t probes = 0;
 
-	for (size_t i = 0; i < rec->entries.count; i++) {
-		const struct tap_entry *entry = &rec->entries.items[i];
-		struct tap_error *err = add_entry(s, entry);
-
-		if (err && err->code == TAP_ERR_UNSUPPORTED &&
-			rec->options->engine == TAP_ENGINE_AUTO)
-			return tap_error_wrap(err, "no probe fits %s", entry->symbol);
-		tap_error_free(err);
-	}
-	return NULL;
+	for (size_t i = 0; i < rec->entries.count; i++)
+		tap_error_free(add_entry(s, &rec->entries.items[i]));
+	for (size_t i = 0; i < rec->points.count; i++)
+		probes += rec->points.items[i].how == TAP_ENTRY_JUMP;
+	if (!probes && s->unfit.count)
+		return tap_error_new(TAP_ERR_UNSUPPORTED, "no probe fits anywhere");
+	return beside_check(s);
 }
 
 static struct tap_error *find_entries(struct recorder *rec)
@@ -247,51 +245,6 @@ static bool run_to_start(
 	return false;
 }
 
-/* With the end of the thread the kernel lets go of what it left alone. */
-static struct tap_error *on_own_thread(struct sampler *s, void *(*run)(void *))
-{
-	pthread_t thread;
-	void *err;
-
-	if (pthread_create(&thread, NULL, run, s))
-		return tap_error_new(TAP_ERR_SYSTEM, "cannot start a thread");
-	for (;;) {
-		struct timespec until;
-		bool answering = atomic_load(&s->answering);
-
-		/* Whoever asks meanwhile is not kept waiting. */
-		if (answering)
-			sampler_serve(s);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += answering ? 0 : JOIN_NS;
-		until.tv_sec += until.tv_nsec / NS_PER_S;
-		until.tv_nsec %= NS_PER_S;
-		if (!pthread_timedjoin_np(thread, &err, &until))
-			return err;
-	}
-}
-
-static struct tap_error *release(struct recorder *rec, struct tap_error *err)
-{
-	struct tap_error *late = NULL;
-	int exit_code = NOT_ENDED;
-
-	atomic_store(&rec->kickable, 0);
-	if (rec->target)
-		late = tap_target_release(rec->target, &exit_code);
-	rec->target = NULL;
-	/* To whoever traces it a command's end is told as well, and only once. */
-	if (exit_code != NOT_ENDED) {
-		if (exit_code >= 0)
-			atomic_store(&rec->child_exit_code, exit_code);
-		recorder_end(rec, TAP_ENDED_EXIT);
-	}
-	if (!err)
-		return late;
-	tap_error_free(late);
-	return err;
-}
-
 static void forget_points(struct recorder *rec)
 {
 	for (size_t i = 0; i < rec->points.count; i++) {
@@ -309,6 +262,7 @@ static struct tap_error *take_back(struct sampler *s)
 	tap_probes_destroy(s->probes);
 	s->probes = NULL;
 	forget_points(rec);
+	s->unfit.count = s->allocators.count = 0;
 	rec->tables_armed = rec->tables_seen = false;
 	return err;
 }
@@ -337,48 +291,40 @@ static void *run_place(void *context)
 	if (!err && (runs || run_to_start(rec, &start, &err)))
 		err = place(s);
 	if (!is_for_breakpoints(rec, err)) {
+		/* A process that runs gets them when its old blocks are watched. */
+		if (!err && !runs && s->probes)
+			err = beside_plant(s);
 		if (rec->target)
 			tap_target_go(rec->target, &start);
-		return release(rec, err);
+		return beside_end(s, err);
 	}
 	tap_log_warn("by breakpoints, which stop the process at each call: %s", err->message);
 	left = take_back(s);
 	if (left) {
 		tap_error_free(err);
-		return release(rec, left);
+		return beside_end(s, left);
 	}
 	tap_error_free(err);
 	rec->engine = TAP_ENGINE_BREAKPOINT;
 	return recorder_run_breakpoints(rec, &start);
 }
 
-/* Attached, for one piece of work. */
-static struct tap_error *attached(struct sampler *s,
-	struct tap_error *(*work)(struct tap_probes *probes, struct tap_target *target))
+static struct tap_error *apply(struct sampler *s)
 {
-	struct tap_error *err;
+	struct tap_error *err = tap_probes_apply(s->probes, s->rec->target);
 
-	tap_log_defer();
-	sampler_hurry();
-	err = recorder_attach(s->rec);
-	if (!err)
-		err = work(s->probes, s->rec->target);
-	return release(s->rec, err);
-}
-
-static void *run_apply(void *context)
-{
-	return attached(context, tap_probes_apply);
-}
-
-static void *run_remove(void *context)
-{
-	return attached(context, tap_probes_remove);
+	tap_error_free(beside_plant(s));
+	return err;
 }
 
 struct tap_error *placing_place(struct sampler *s)
 {
-	return on_own_thread(s, run_place);
+	return beside_do(s, run_place, NULL);
+}
+
+struct tap_error *placing_plant(struct sampler *s)
+{
+	return s->unfit.count ? beside_do(s, beside_run, beside_plant) : NULL;
 }
 
 static bool has_tables(struct recorder *rec)
@@ -401,7 +347,8 @@ void placing_read_modules(struct sampler *s)
 	}
 }
 
-void placing_look(struct sampler *s)
+/* True where there is something new to place. */
+static bool look(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 	_cleanup_error_ struct tap_error *err = NULL;
@@ -421,13 +368,26 @@ void placing_look(struct sampler *s)
 		add_tables(s);
 		more = true;
 	}
+	if (err)
+		tap_log_detail("modules that were loaded: %s", err->message);
+	return more;
+}
+
+void placing_look(struct sampler *s)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+	bool more;
+
+	pthread_mutex_lock(&s->rec->lock);
+	more = look(s);
+	pthread_mutex_unlock(&s->rec->lock);
 	if (more)
-		err = on_own_thread(s, run_apply);
+		err = beside_do(s, beside_run, apply);
 	if (err)
 		tap_log_detail("probes for modules that were loaded: %s", err->message);
 }
 
 struct tap_error *placing_remove(struct sampler *s)
 {
-	return on_own_thread(s, run_remove);
+	return beside_do(s, beside_run, beside_take_out);
 }

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,9 +13,6 @@
 #include "session/recorder.h"
 #include "session/sampler.h"
 
-#define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
-/* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
-#define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
 #define BRAKE_EVERY_HITS 16
 #define FOLLOW_EVERY_HITS 256
 #define BUSY_SHARE 0.9
@@ -37,6 +33,7 @@ void recorder_init(struct recorder *rec, const struct tap_trace_options *options
 	rec->start_hook.kind = HOOK_START;
 	rec->child_exit_code = -1;
 	rec->ended_by = -1;
+	pthread_mutex_init(&rec->lock, NULL);
 }
 
 void recorder_deinit(struct recorder *rec)
@@ -61,6 +58,8 @@ void recorder_deinit(struct recorder *rec)
 	free(rec->ended_why);
 	free(rec->left_behind);
 	tap_error_free(rec->error);
+	tap_map_deinit(&rec->by_fs_base);
+	pthread_mutex_destroy(&rec->lock);
 }
 
 struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee)
@@ -69,17 +68,39 @@ struct thread *recorder_thread(struct recorder *rec, struct tap_tracee *tracee)
 
 	if (!thread) {
 		tracee->data = thread = tap_alloc(sizeof(*thread));
-		thread->ledger = rec->ledger;
+		thread->rec = rec;
 	}
 	return thread;
+}
+
+static void forget_fs_base(struct recorder *rec, const struct thread *thread)
+{
+	const uint64_t *value = tap_map_find(&rec->by_fs_base, thread->fs_base);
+
+	/* The child of a vfork has its parent's. */
+	if (value && *value == (uint64_t)thread)
+		tap_map_remove(&rec->by_fs_base, thread->fs_base, NULL);
+}
+
+/* Beside probes: by what their records name it. */
+static void note_fs_base(struct recorder *rec, struct thread *thread, uint64_t fs_base)
+{
+	if (thread->fs_base != fs_base)
+		forget_fs_base(rec, thread);
+	thread->fs_base = fs_base;
+	*tap_map_put(&rec->by_fs_base, fs_base, NULL) = (uint64_t)thread;
 }
 
 static void free_thread(void *data)
 {
 	struct thread *thread = data;
+	struct recorder *rec = thread->rec;
 
+	pthread_mutex_lock(&rec->lock);
 	for (size_t i = 0; i < thread->pending.count; i++)
-		hits_abandon(thread->ledger, &thread->pending.items[i]);
+		hits_abandon(rec, &thread->pending.items[i]);
+	forget_fs_base(rec, thread);
+	pthread_mutex_unlock(&rec->lock);
 	tap_vector_free(&thread->pending);
 	free(thread);
 }
@@ -94,64 +115,13 @@ void recorder_end(struct recorder *rec, enum tap_ended_by ended_by)
 
 void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why)
 {
-	free(rec->ended_why);
-	rec->ended_why = why;
-	recorder_end(rec, ended_by);
-}
+	int none = -1;
 
-static void end_for_sigtrap(struct recorder *rec, pid_t tid)
-{
-	recorder_end_early(rec, TAP_ENDED_BRAKE,
-		tap_format("a new thread (%d) blocks SIGTRAP, which a breakpoint would take away "
-			   "from it",
-			tid));
-	tap_error_free(tap_target_lift(rec->target));
-	atomic_store(&rec->end_ns, tap_clock_ns());
-}
-
-/* A new thread has its maker's signal mask: one that blocks SIGTRAP must not
- * run into a breakpoint. C libraries block everything while they make a
- * thread (pthread_create of glibc and musl): what such a thread really blocks
- * is seen once it has begun, which is when it sleeps or blocks less. False:
- * not yet. */
-static bool check_mask(struct recorder *rec, pid_t tid)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = tap_task_read(rec->pid, tid, &task);
-
-	if (err || !(task.sig_blocked & SIGTRAP_BIT))
-		return true;
-	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START &&
-		!strchr("SD", task.state))
-		return false;
-	end_for_sigtrap(rec, tid);
-	return true;
-}
-
-static void on_new_thread(struct recorder *rec, pid_t tid)
-{
-	struct tap_task task;
-	_cleanup_error_ struct tap_error *err = NULL;
-
-	if (rec->options->unsafe)
-		return;
-	err = tap_task_read(rec->pid, tid, &task);
-	if (err || !(task.sig_blocked & SIGTRAP_BIT))
-		return;
-	if ((task.sig_blocked & SIGNALS_OF_THREAD_START) == SIGNALS_OF_THREAD_START)
-		tap_vector_push(&rec->starting, tid);
+	if (atomic_compare_exchange_strong(&rec->ended_by, &none, (int)ended_by))
+		rec->ended_why = why;
 	else
-		end_for_sigtrap(rec, tid);
-}
-
-static void check_starting(struct recorder *rec)
-{
-	for (size_t i = 0; i < rec->starting.count;) {
-		if (check_mask(rec, rec->starting.items[i]))
-			rec->starting.items[i] = rec->starting.items[--rec->starting.count];
-		else
-			i++;
-	}
+		free(why);
+	atomic_store(&rec->end_wanted, true);
 }
 
 static void on_loader(struct recorder *rec)
@@ -162,12 +132,18 @@ static void on_loader(struct recorder *rec)
 		tap_log_detail("modules that were loaded: %s", err->message);
 }
 
-static void on_breakpoint(struct recorder *rec, struct tap_event *event)
+static void on_breakpoint(struct recorder *rec, const struct tap_event *event)
 {
 	const struct hook *hook = tap_breakpoint_owner(event->breakpoint);
 	struct thread *thread = recorder_thread(rec, event->tracee);
 
 	thread->hits++;
+	if (rec->beside) {
+		note_fs_base(rec, thread, event->tracee->regs.fs_base);
+		/* What comes after the end is none of this recording. */
+		if (!atomic_load(&rec->beside->answering))
+			return;
+	}
 	switch (hook->kind) {
 	case HOOK_ENTRY:
 		hits_entry(rec, event->tracee, hook);
@@ -204,8 +180,13 @@ void recorder_note_start(struct recorder *rec)
 
 static void on_tick(struct recorder *rec)
 {
+	if (rec->beside) {
+		traps_check_starting(rec);
+		beside_work(rec->beside);
+		return;
+	}
 	tap_ledger_tick(rec->ledger, atomic_load(&rec->tick));
-	check_starting(rec);
+	traps_check_starting(rec);
 	arming_look(rec);
 	if (rec->tables_armed)
 		return;
@@ -219,47 +200,73 @@ static void check_brake(struct recorder *rec, const struct tap_tracee *tracee)
 {
 	if (rec->options->exact || !brake_is_due(rec, tracee))
 		return;
-	recorder_end_early(rec, TAP_ENDED_BRAKE,
-		tap_strdup("stops took more than half of the program's time for over a second; --exact "
-			   "records all the same"));
+	if (rec->beside)
+		beside_give_up(rec->beside,
+			"stops took more than half of the program's time for over a second");
+	else
+		recorder_end_early(rec, TAP_ENDED_BRAKE,
+			tap_strdup("stops took more than half of the program's time for over a second; "
+				   "--exact records all the same"));
 }
 
-/* Until somebody wants the end, or the target is gone. */
-static struct tap_error *record(struct recorder *rec)
+static void on_hit(struct recorder *rec, const struct tap_event *event)
 {
-	uint64_t hits = 0;
+	pthread_mutex_lock(&rec->lock);
+	on_breakpoint(rec, event);
+	pthread_mutex_unlock(&rec->lock);
+	if (++rec->hits % BRAKE_EVERY_HITS == 0)
+		check_brake(rec, event->tracee);
+	if (rec->hits % FOLLOW_EVERY_HITS == 0)
+		follow_busiest(rec, event->tracee);
+}
 
-	while (!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted)) {
+static void deal(void *context, const struct tap_event *event)
+{
+	struct recorder *rec = context;
+
+	switch (event->kind) {
+	case TAP_EVENT_TICK:
+		on_tick(rec);
+		break;
+	case TAP_EVENT_BREAKPOINT:
+		on_hit(rec, event);
+		break;
+	case TAP_EVENT_THREAD_NEW:
+		traps_check_new(rec, event->tracee->tid);
+		break;
+	case TAP_EVENT_THREAD_EXIT:
+		break;
+	case TAP_EVENT_EXEC:
+		recorder_end_early(rec, TAP_ENDED_EXEC,
+			tap_strdup("the process runs another program now"));
+		break;
+	case TAP_EVENT_EXIT:
+		atomic_store(&rec->child_exit_code, event->exit_code);
+		recorder_end(rec, TAP_ENDED_EXIT);
+		break;
+	}
+}
+
+static bool goes_on(const struct recorder *rec)
+{
+	return rec->beside ?
+		!rec->beside->tracer.leaves :
+		!atomic_load(&rec->end_wanted) && !atomic_load(&rec->suspend_wanted);
+}
+
+struct tap_error *recorder_serve(struct recorder *rec)
+{
+	brake_begin(rec);
+	tap_target_on_event(rec->target, deal, rec);
+	while (goes_on(rec)) {
 		struct tap_event event;
 		struct tap_error *err = tap_target_next(rec->target, &event);
 
 		if (err)
 			return err;
-		switch (event.kind) {
-		case TAP_EVENT_TICK:
-			on_tick(rec);
-			break;
-		case TAP_EVENT_BREAKPOINT:
-			on_breakpoint(rec, &event);
-			if (++hits % BRAKE_EVERY_HITS == 0)
-				check_brake(rec, event.tracee);
-			if (hits % FOLLOW_EVERY_HITS == 0)
-				follow_busiest(rec, event.tracee);
-			break;
-		case TAP_EVENT_THREAD_NEW:
-			on_new_thread(rec, event.tracee->tid);
-			break;
-		case TAP_EVENT_THREAD_EXIT:
-			break;
-		case TAP_EVENT_EXEC:
-			recorder_end_early(rec, TAP_ENDED_EXEC,
-				tap_strdup("the process runs another program now"));
-			break;
-		case TAP_EVENT_EXIT:
-			atomic_store(&rec->child_exit_code, event.exit_code);
-			recorder_end(rec, TAP_ENDED_EXIT);
-			break;
-		}
+		deal(rec, &event);
+		if (rec->beside && event.kind == TAP_EVENT_EXIT)
+			beside_wait_for_end(rec->beside);
 		tap_target_go(rec->target, &event);
 	}
 	return NULL;
@@ -386,38 +393,24 @@ static void leave(struct recorder *rec)
 		tap_log_warn("%s", err->message);
 }
 
-/* Before the first int3. That a program may keep its SIGTRAP is looked at
- * without a stop; to see to it takes one. */
-static struct tap_error *mind_sigtrap(struct recorder *rec)
-{
-	struct tap_error *in_danger = rec->pid ? arming_check_sigtrap(rec) : NULL;
-
-	if (!in_danger || !rec->options->unsafe || !rec->target)
-		return in_danger;
-	tap_error_free(in_danger);
-	return tap_target_keep_sigtrap(rec->target);
-}
-
 struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct tap_event *pending)
 {
-	struct tap_error *err = mind_sigtrap(rec);
+	struct tap_error *err = traps_mind(rec);
 
 	rec->engine = TAP_ENGINE_BREAKPOINT;
 	if (!err)
 		err = arm(rec);
 	if (pending)
 		tap_target_go(rec->target, pending);
-	if (!err) {
-		brake_begin(rec);
-		err = record(rec);
-	}
+	if (!err)
+		err = recorder_serve(rec);
 	leave(rec);
 	return err;
 }
 
 static struct tap_error *attach_and_run_breakpoints(struct recorder *rec)
 {
-	struct tap_error *err = rec->options->unsafe ? NULL : mind_sigtrap(rec);
+	struct tap_error *err = rec->options->unsafe ? NULL : traps_mind(rec);
 
 	if (!err)
 		err = recorder_attach(rec);

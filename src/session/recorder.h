@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "heaptap/base/error.h"
+#include "heaptap/base/map.h"
 #include "heaptap/base/strings.h"
 #include "heaptap/base/vector.h"
 #include "heaptap/ledger/ledger.h"
@@ -45,16 +46,23 @@ struct hook {
 	size_t point;       /* index in recorder.points */
 };
 
+/* The block that a realloc was given, until that returns. */
+struct old_block {
+	bool seen;             /* it came since the start: `block`, taken out meanwhile */
+	bool watched;          /* it did not, and was watched as one that was there before */
+	uint64_t usable_bytes; /* of one that nobody saw come; 0: not known */
+	uint32_t size_class;
+	double weight; /* how many blocks it stands for, if it was watched */
+	struct tap_ledger_block block;
+};
+
 /* A call that has not come back. */
 struct pending {
 	const struct hook *hook;
 	uint64_t sp;              /* the stack pointer after its return */
 	uint64_t return_addr;
 	uint64_t arguments[4];
-	bool old_seen;            /* realloc: the old block is in `old` */
-	uint64_t old_usable;      /* realloc of a block nobody saw come: its usable size, or 0 */
-	uint32_t old_class;
-	struct tap_ledger_block old;
+	struct old_block old;     /* realloc */
 };
 
 /* A free that another one may do the work of: what came last, until anything
@@ -66,7 +74,8 @@ struct passed_free {
 
 /* What is kept of each thread. */
 struct thread {
-	struct tap_ledger *ledger;
+	struct recorder *rec;
+	uint64_t fs_base; /* as of its last hit */
 	TAP_VECTOR(struct pending) pending; /* outermost first */
 	struct passed_free last_free;
 	uint64_t hits;       /* since the last tick */
@@ -89,6 +98,8 @@ struct brake_window {
 struct mapping {
 	uint64_t start, end;
 };
+
+struct sampler;
 
 struct recorder {
 	const struct tap_trace_options *options;
@@ -120,12 +131,22 @@ struct recorder {
 	uint64_t lost_calls; /* that returned into code which is not followed */
 	struct brake_window window;
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
+	uint64_t hits;
 	bool sampled; /* probes: not every call was seen */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */
 	char *ended_why;
 	char *left_behind;
+
+	/* Breakpoints beside probes: two threads of heaptap see calls. Both hold the
+	 * lock while they deal with one: the ledger, the cells, symbols, the unwinder,
+	 * Python's reader and the target's memory are for one at a time. No thread of
+	 * the target is waited for meanwhile. */
+	pthread_mutex_t lock;
+	struct sampler *beside;     /* whose probes; NULL: there are no breakpoints, or nothing else */
+	struct tap_map by_fs_base;  /* then: struct thread * */
+	bool missed; /* not every call was seen, and not for sampling */
 
 	pthread_t tracer;
 	/* From the main thread. */
@@ -155,6 +176,8 @@ struct tap_error *recorder_attach(struct recorder *rec);
 /* A breakpoint at the program's first instruction, behind its dynamic linker's
  * work: start_hook's. */
 void recorder_plant_start(struct recorder *rec);
+/* What comes from the target, until somebody wants the end, or it is gone. */
+struct tap_error *recorder_serve(struct recorder *rec);
 /* What is attached to is recorded by breakpoints to the end, and released.
  * pending: an event whose tracee is held until they are there, or NULL. */
 struct tap_error *recorder_run_breakpoints(struct recorder *rec, const struct tap_event *pending);
@@ -163,7 +186,7 @@ void recorder_note_start(struct recorder *rec);
 /* From either thread: asks for the end; the first reason given is kept. */
 void recorder_end(struct recorder *rec, enum tap_ended_by ended_by);
 /* The same with the reason in words, for the person who expected more; takes
- * over why. The tracer's only. */
+ * over why. */
 void recorder_end_early(struct recorder *rec, enum tap_ended_by ended_by, char *why);
 
 /* arming.c: puts a hook on whatever entry point has none yet. */
@@ -185,19 +208,44 @@ struct tap_error *arming_add_named(struct recorder *rec);
 void arming_note_allocators(struct recorder *rec);
 void arming_open_python(struct recorder *rec);
 struct hook *arming_new_hook(struct recorder *rec);
+void arming_plant_entry(struct recorder *rec, const struct tap_entry *entry);
+/* Those in modules that are not mapped any more. By the tracer. */
+void arming_forget_breakpoints(struct recorder *rec);
 /* The row of an entry point; made where there is none. */
 size_t arming_find_point(
 	struct recorder *rec, const char *module, const char *symbol, uint64_t addr);
 /* Where a call comes back to. False: not in code that belongs to a file. */
 bool arming_follow_return(struct recorder *rec, uint64_t addr);
-/* UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
-struct tap_error *arming_check_sigtrap(struct recorder *rec);
+
+/* traps.c: UNSUPPORTED where a breakpoint would cost a thread its SIGTRAP. */
+struct tap_error *traps_check(struct recorder *rec);
+/* Before the first one: the same, unless that is wanted; then it is seen to. */
+struct tap_error *traps_mind(struct recorder *rec);
+/* Of a new thread, and on every tick of those that are still being made: who blocks
+ * it makes an end of the breakpoints. */
+void traps_check_new(struct recorder *rec, pid_t tid);
+void traps_check_starting(struct recorder *rec);
 
 /* hits.c */
 void hits_entry(struct recorder *rec, struct tap_tracee *tracee, const struct hook *hook);
 void hits_return(struct recorder *rec, struct tap_tracee *tracee);
 /* Of a call that never comes back. */
-void hits_abandon(struct tap_ledger *ledger, const struct pending *pending);
+void hits_abandon(struct recorder *rec, const struct pending *pending);
+/* Is the thread with this fs base inside a call that a breakpoint saw? sp: at the
+ * entry of a call that it makes. */
+bool hits_is_inside(struct recorder *rec, uint64_t fs_base, uint64_t sp);
+
+/* blocks.c: blocks that breakpoints see, in the ledger and, beside probes, among
+ * those that these watch. Of a block from before the start that is not watched
+ * nobody knows, beside probes, whether it is one: it may as well be newer, and not
+ * in the sample. */
+void blocks_add(struct recorder *rec, uint64_t addr, const struct tap_ledger_block *block);
+/* It goes. False: it was not seen to come. */
+bool blocks_try_free(struct recorder *rec, uint64_t addr);
+/* For the time of a realloc: another thread may be given its address before we
+ * see that it returns. False: not known. */
+bool blocks_try_take(struct recorder *rec, uint64_t addr, struct old_block *ret);
+void blocks_put_back(struct recorder *rec, uint64_t addr, const struct old_block *old);
 
 /* mappings.c: a block of the ledger that is about to be added, at start, is a
  * mapping; one moved away (its block was taken); a range is unmapped, which

@@ -94,7 +94,9 @@ static void check_target(struct sampler *s)
 	struct recorder *rec = s->rec;
 	uint8_t byte;
 
-	check_child(rec);
+	/* A tracer is told of it, and nobody else may ask. */
+	if (!beside_is_there(s))
+		check_child(rec);
 	if (tap_clock_ns() - s->checked_ns < CHECK_NS)
 		return;
 	s->checked_ns = tap_clock_ns();
@@ -102,9 +104,11 @@ static void check_target(struct sampler *s)
 		recorder_end(rec, TAP_ENDED_EXIT);
 		return;
 	}
+	pthread_mutex_lock(&rec->lock);
 	/* The descriptor is bound to the program that was there. */
 	if (!tap_memory_try_read(rec->memory, tap_probes_private_addr(s->probes), &byte, 1))
 		recorder_end(rec, TAP_ENDED_EXEC);
+	pthread_mutex_unlock(&rec->lock);
 }
 
 static void check_armed(struct sampler *s)
@@ -162,11 +166,13 @@ static void check_turns(struct sampler *s)
 
 static void on_tick(struct sampler *s)
 {
+	pthread_mutex_lock(&s->rec->lock);
 	check_turns(s);
 	check_cost(s);
 	cells_sweep(s);
 	atomic_store(&s->rec->net_bytes, tap_ledger_net_bytes(s->rec->ledger));
 	tap_ledger_tick(s->rec->ledger, atomic_load(&s->rec->tick));
+	pthread_mutex_unlock(&s->rec->lock);
 	check_armed(s);
 	placing_look(s);
 	codes_watch(s);
@@ -182,7 +188,9 @@ static void record(struct sampler *s)
 		sampler_serve(s);
 		if (seccomp_has_changed(s))
 			break;
+		pthread_mutex_lock(&rec->lock);
 		crowding_part(s);
+		pthread_mutex_unlock(&rec->lock);
 		control_adjust(s);
 		reclaim_lost(s);
 		check_target(s);
@@ -197,6 +205,7 @@ static void finish(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 
+	pthread_mutex_lock(&rec->lock);
 	control_overhead(s, &rec->overhead_fixed, &rec->overhead_samples);
 	rec->sample_interval_bytes = (uint64_t)s->interval_bytes;
 	/* Also where it has fallen to nothing since; and what came while the target was
@@ -212,6 +221,7 @@ static void finish(struct sampler *s)
 	for (size_t i = 0; i < s->calls.count; i++)
 		rec->points.items[i].calls += (uint64_t)llround(s->calls.items[i]);
 	rec->lost_calls += atomic_load(&s->shared->lost);
+	pthread_mutex_unlock(&rec->lock);
 	crowding_tell(s);
 }
 
@@ -228,7 +238,10 @@ static struct tap_error *begin(struct sampler *s)
 		return NULL;
 	seeding_watch_old_blocks(s);
 	control_begin(s);
-	return seccomp_has_changed(s) ? NULL : tap_probes_restart(s->probes);
+	if (seccomp_has_changed(s))
+		return NULL;
+	err = placing_plant(s);
+	return err ? err : tap_probes_restart(s->probes);
 }
 
 /* Frees are noted from here on. Calls of a process that runs are counted once
@@ -293,6 +306,7 @@ struct tap_error *sampler_run(struct recorder *rec)
 	tap_vector_free(&s->filtered.threads);
 	crowding_deinit(s);
 	tap_vector_free(&s->allocators);
+	tap_vector_free(&s->unfit);
 	cells_deinit(s);
 	tap_vector_free(&s->calls);
 	free(s);

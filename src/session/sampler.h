@@ -106,9 +106,28 @@ struct sampler {
 		bool found;    /* two threads in one slot */
 		uint64_t told; /* of shared->crowded, before the last choice */
 	} crowding;
-	/* placing.c: the code of functions that allocate and have a probe. */
+	/* placing.c: the code of functions that allocate and have a probe, or a
+	 * breakpoint beside those. */
 	TAP_VECTOR(struct code_range) allocators;
+	/* beside.c */
+	struct tap_entry_list unfit;  /* no probe fits, and no breakpoint is there yet */
+	const char *no_breakpoints;   /* why there are none (any more); NULL: there may be */
+	struct {
+		/* the sampler's thread's */
+		pthread_t thread;
+		bool there; /* to be joined */
+		/* the two threads' */
+		struct tap_error *(*_Atomic work)(struct sampler *s); /* NULL: it was taken */
+		atomic_bool done;         /* and the thread stays: `result` is the sampler's now */
+		struct tap_error *result;
+		/* the tracer's */
+		bool leaves, planted;
+		struct tap_error *last; /* of the work that it left with */
+	} tracer;
 };
+
+/* A weight of less is that of a block which stands for itself. */
+#define SAME_BLOCK_WEIGHT 1.01
 
 /* cells.c */
 void cells_init(struct sampler *s);
@@ -130,9 +149,16 @@ void codes_forget(struct sampler *s);
 
 /* samples.c: one posted record, and its answer. */
 void samples_answer(struct sampler *s, struct tap_probe_record *record);
-
-/* samples.c: how many blocks a sampled one of this size stands for. */
+/* How many blocks a sampled one of this size stands for. */
 double samples_weight(double interval_bytes, uint64_t size_bytes);
+/* What is watched at this address is gone: the ledger is told. False: nothing is. */
+bool samples_freed(struct sampler *s, uint64_t addr);
+/* A call that an allocator makes of itself (realloc's of malloc) was counted where
+ * the program called. */
+bool samples_is_nested(const struct sampler *s, uint64_t return_addr);
+/* Is the thread with this fs base inside a call that its probe has chosen as a
+ * sample? */
+bool samples_is_counting(struct sampler *s, uint64_t fs_base);
 
 /* crowding.c: a sample came from the thread with this fs base. */
 void crowding_note(struct sampler *s, uint64_t fs_base);
@@ -180,15 +206,50 @@ bool seccomp_has_changed(struct sampler *s);
  * program is the caller of both then: their stacks look the same. */
 bool passing_jumps(struct recorder *rec, uint64_t from, uint64_t end, uint64_t to);
 
-/* placing.c: on a thread of their own each, which ends with ptrace let go. */
+/* beside.c: has `work` done by the thread that is attached to the target, or if
+ * there is none by one of its own, `run`; samples are answered meanwhile. What
+ * that one attached to is let go when it ends: after the work, unless breakpoints
+ * are wanted; and by itself where they were given up. */
+struct tap_error *beside_do(struct sampler *s, void *(*run)(void *sampler),
+	struct tap_error *(*work)(struct sampler *s));
+/* Does the thread stay? */
+bool beside_is_there(struct sampler *s);
+/* The thread's: attaches first. */
+void *beside_run(void *sampler);
+/* The last thing that it does: it stays as long as it is to, then lets go. */
+struct tap_error *beside_end(struct sampler *s, struct tap_error *err);
+/* In it: does what is wanted of it, if anything is. */
+void beside_work(struct sampler *s);
+/* The target has ended. */
+void beside_wait_for_end(struct sampler *s);
+/* An entry point that no probe fits: its row has the reason. */
+void beside_want(struct sampler *s, const struct tap_entry *entry);
+bool beside_is_wanted(const struct sampler *s, const struct tap_entry *entry);
+/* UNSUPPORTED where one of those takes blocks back (they would look leaked) and
+ * may have no breakpoint for a thread's SIGTRAP. */
+struct tap_error *beside_check(struct sampler *s);
+/* Work: breakpoints for all of them. One that cannot be had is unseen. */
+struct tap_error *beside_plant(struct sampler *s);
+/* Work: everything is taken out, and the thread leaves. */
+struct tap_error *beside_take_out(struct sampler *s);
+/* In the tracer, without the lock: breakpoints are lifted, now and for good, and
+ * the probes go on alone; where what they saw took blocks back, the recording
+ * ends. */
+void beside_give_up(struct sampler *s, const char *why);
+
+/* placing.c */
+void placing_note_allocator(struct sampler *s, const struct tap_entry *entry);
 /* Attaches, or starts the command, and places the probes; `probes` is NULL where
  * a command ended before. Where none can be placed and the engine is to be
  * chosen, records by breakpoints to the end: the recorder's engine says so. */
 struct tap_error *placing_place(struct sampler *s);
-/* Probes for modules that were loaded, and for a CPython that has begun. */
+/* Breakpoints beside the probes, where they are wanted. */
+struct tap_error *placing_plant(struct sampler *s);
+/* Probes for modules that were loaded, and for a CPython that has begun. Takes the
+ * lock. */
 void placing_look(struct sampler *s);
 /* Where other modules are mapped than before: so that stacks can be unwound. At
- * most once a second. */
+ * most once a second. Under the lock. */
 void placing_read_modules(struct sampler *s);
 struct tap_error *placing_remove(struct sampler *s);
 

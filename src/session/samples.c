@@ -6,7 +6,6 @@
 #include <unistd.h>
 #include "session/sampler.h"
 
-#define SAME_BLOCK_WEIGHT 1.01
 /* Samples; of which so many from one CPU. */
 #define FOLLOW_EVERY 32
 #define FOLLOW_LEAST 29
@@ -46,19 +45,19 @@ static void take_old(struct sampler *s, uint64_t old, struct tap_ledger_block *b
 	}
 }
 
-/* Whatever was watched at this address was freed and given out again. */
-static void settle_address(struct sampler *s, uint64_t addr)
+bool samples_freed(struct sampler *s, uint64_t addr)
 {
 	struct tap_ledger_block before;
 	struct cell_info info;
 
 	if (!cells_take(s, addr, &info))
-		return;
+		return false;
 	if (info.old)
 		tap_ledger_free_unseen(
 			s->rec->ledger, info.size_class, info.usable_bytes, info.weight);
 	else if (tap_ledger_take(s->rec->ledger, addr, &before))
 		tap_ledger_freed(s->rec->ledger, &before);
+	return true;
 }
 
 /* pool_bytes: of the pymalloc block that it is, or 0. lost: how many samples
@@ -80,7 +79,8 @@ static void record_block(struct sampler *s, const struct pending *pending, struc
 	s->calls.items[pending->hook->point] += block.weight;
 	if (hits_reallocates(pending->hook->entry) && pending->arguments[0])
 		take_old(s, pending->arguments[0], &block);
-	settle_address(s, addr);
+	/* Whatever was there before was freed: it is given out again. */
+	samples_freed(s, addr);
 	if (pending->hook->entry == TAP_ENTRY_MMAP || pending->hook->entry == TAP_ENTRY_MREMAP)
 		block.size_class = block_class_of_mapping(block.size_bytes);
 	else if (pool_bytes)
@@ -100,15 +100,23 @@ static void record_block(struct sampler *s, const struct pending *pending, struc
 	atomic_fetch_add(&rec->calls, (uint64_t)llround(block.weight));
 }
 
-/* A call that an allocator makes of itself (realloc's of malloc) was counted
- * where the program called; a sample more or less changes nothing for others. */
-static bool is_nested(const struct sampler *s, uint64_t return_addr)
+/* A sample more or less changes nothing for others. */
+bool samples_is_nested(const struct sampler *s, uint64_t return_addr)
 {
 	for (size_t i = 0; i < s->allocators.count; i++)
 		if (return_addr > s->allocators.items[i].start &&
 			return_addr < s->allocators.items[i].end)
 			return true;
 	return false;
+}
+
+bool samples_is_counting(struct sampler *s, uint64_t fs_base)
+{
+	struct tap_probe_slot slot;
+
+	/* Whatever it asks for meanwhile is counted down from there. */
+	return tap_probes_try_slot(s->probes, tap_probe_slot_index(fs_base, s->multiplier), &slot) &&
+		slot.left > TAP_PROBE_LARGEST_GAP && slot.left <= TAP_PROBE_CLAIMED;
 }
 
 static void look_at(struct sampler *s, const struct tap_probe_record *record, double interval_bytes)
@@ -119,7 +127,8 @@ static void look_at(struct sampler *s, const struct tap_probe_record *record, do
 	uint32_t pool_bytes = 0;
 	uint64_t addr;
 
-	if (record->entry >= rec->hooks.count || is_nested(s, record->regs.rip))
+	if (record->entry >= rec->hooks.count || samples_is_nested(s, record->regs.rip) ||
+		hits_is_inside(rec, record->regs.fs_base, record->regs.rsp - 8))
 		return;
 	if (!tap_symbols_module_at(rec->symbols, record->regs.rip))
 		placing_read_modules(s);
@@ -177,7 +186,9 @@ void samples_answer(struct sampler *s, struct tap_probe_record *record)
 	if (!tap_probe_word_is(posted, s->generation, TAP_PROBE_POSTED))
 		return;
 	memcpy(&copy, record, sizeof(copy));
+	pthread_mutex_lock(&s->rec->lock);
 	look_at(s, &copy, fmin((double)copy.interval, s->largest_interval_bytes));
+	pthread_mutex_unlock(&s->rec->lock);
 	note_slot(s, &copy);
 	/* A whole number, as the weight must be that of the gap's own mean. */
 	interval = floor(s->interval_bytes);

@@ -308,12 +308,13 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	report->start_wall_ns = atomic_load(&rec->start_wall_ns);
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
 	report->engine = engine_name(rec);
-	report->exact = !rec->sampled;
+	report->exact = !rec->sampled && !rec->missed;
 	report->sample_interval_bytes = rec->sample_interval_bytes;
 	report->overhead_fixed = rec->overhead_fixed;
 	report->overhead_samples = rec->overhead_samples;
 	if (report->duration_s > 0 && rec->held_ns)
-		report->overhead_samples = fmin(1, held_s / report->duration_s);
+		report->overhead_samples =
+			fmin(1, report->overhead_samples + held_s / report->duration_s);
 	report->ended_by = ended_by < 0 ? TAP_ENDED_EXIT : (enum tap_ended_by)ended_by;
 	report->ended_why = tap_strings_add(report->strings, rec->ended_why);
 	report->left_behind = tap_strings_add(report->strings, rec->left_behind);

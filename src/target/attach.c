@@ -48,6 +48,13 @@ void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data)
 	target->free_data = free_data;
 }
 
+void tap_target_on_event(struct tap_target *target,
+	void (*deal)(void *context, const struct tap_event *event), void *context)
+{
+	target->deal = deal;
+	target->deal_context = context;
+}
+
 static struct tap_target *create(pid_t pid)
 {
 	struct tap_target *target = tap_alloc(sizeof(*target));

@@ -259,12 +259,6 @@ static void free_gone(struct tap_target *target)
 	target->gone.count = 0;
 }
 
-static void hand_out(const struct tap_event *event)
-{
-	if (event->tracee)
-		((struct tracee *)event->tracee)->awaits_go = true;
-}
-
 static bool take_queued(struct tap_target *target, struct tap_event *ret)
 {
 	if (!target->queue.count)
@@ -276,25 +270,18 @@ static bool take_queued(struct tap_target *target, struct tap_event *ret)
 	return true;
 }
 
-struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *ret)
+static void next(struct tap_target *target, struct tap_event *ret)
 {
-	bool queued_gone = target->queue.count != 0;
-
-	/* Events that wait may name tracees that are gone. */
-	if (!queued_gone)
-		free_gone(target);
 	for (;;) {
 		struct tracee *tracee;
 		int status;
 		pid_t tid;
 
-		if (take_queued(target, ret)) {
-			hand_out(ret);
-			return NULL;
-		}
+		if (take_queued(target, ret))
+			return;
 		if (target_take_kick()) {
 			*ret = (struct tap_event){.kind = TAP_EVENT_TICK};
-			return NULL;
+			return;
 		}
 		tid = waitpid(-1, &status, __WALL | __WNOTHREAD);
 		if (tid < 0 && errno == EINTR)
@@ -304,7 +291,7 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 			*ret = (struct tap_event){.kind = TAP_EVENT_EXIT, .exit_code = -1};
 			target->exited = true;
 			target->exit_code = -1;
-			return NULL;
+			return;
 		}
 		tracee = tracee_find(target, tid);
 		if (!tracee) {
@@ -315,11 +302,20 @@ struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *r
 		if (tracee->continued_ns &&
 			tracee->stopped_ns - tracee->continued_ns < target->stats.least_away_ns)
 			target->stats.least_away_ns = tracee->stopped_ns - tracee->continued_ns;
-		if (event_dispatch(target, tracee, status, ret)) {
-			hand_out(ret);
-			return NULL;
-		}
+		if (event_dispatch(target, tracee, status, ret))
+			return;
 	}
+}
+
+struct tap_error *tap_target_next(struct tap_target *target, struct tap_event *ret)
+{
+	/* Events that wait may name tracees that are gone. */
+	if (!target->queue.count)
+		free_gone(target);
+	next(target, ret);
+	if (ret->tracee)
+		((struct tracee *)ret->tracee)->in_event = true;
+	return NULL;
 }
 
 void events_serve(struct tap_target *target)
@@ -336,8 +332,11 @@ void events_serve(struct tap_target *target)
 			continue;
 		}
 		tracee->stopped_ns = tap_clock_ns();
-		if (event_dispatch(target, tracee, status, &event))
-			tap_target_go(target, &event);
+		if (!event_dispatch(target, tracee, status, &event))
+			continue;
+		if (target->deal)
+			target->deal(target->deal_context, &event);
+		tap_target_go(target, &event);
 	}
 }
 
@@ -345,9 +344,10 @@ void tap_target_go(struct tap_target *target, const struct tap_event *event)
 {
 	struct tracee *tracee = (struct tracee *)event->tracee;
 
+	if (tracee)
+		tracee->in_event = false;
 	if (!tracee || event->kind == TAP_EVENT_THREAD_EXIT || event->kind == TAP_EVENT_EXEC)
 		return;
-	tracee->awaits_go = false;
 	/* All were stopped and let go since. */
 	if (tracee->state != TRACEE_STOPPED)
 		return;

@@ -27,7 +27,7 @@ struct tracee {
 	bool copied;              /* a forked child: let go at its first stop */
 	bool keeps_area;          /* a forked child that may need our code */
 	bool held;                /* stopped by rendezvous() */
-	bool awaits_go;           /* its event is the caller's, until tap_target_go() */
+	bool in_event;            /* tap_target_next() has given it: it stands until it is to go */
 	bool blocks_sigtrap;      /* by its own choice: see sigtrap.c */
 	bool interrupted;         /* an interrupt of ours has not been reported yet */
 	bool group_stopped;       /* by SIGSTOP or the like: it must get no further */
@@ -110,6 +110,8 @@ struct tap_target {
 	TAP_VECTOR(struct tracee *) gone; /* freed when the next event is asked for */
 	uint64_t syscall_ret, sigreturn;  /* code in the target that injected calls use */
 	void (*free_data)(void *data);
+	void (*deal)(void *context, const struct tap_event *event); /* see tap_target_on_event() */
+	void *deal_context;
 	bool pointer_moved;         /* somebody else has written to a redirected pointer */
 	bool exited;
 	int exit_code;            /* once it has; -1: not known */

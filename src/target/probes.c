@@ -417,6 +417,13 @@ bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slo
 		probes->memory, slots_addr(probes), slots, TAP_PROBE_ALL_SLOTS * sizeof(*slots));
 }
 
+bool tap_probes_try_slot(
+	const struct tap_probes *probes, uint32_t index, struct tap_probe_slot *ret)
+{
+	return tap_memory_try_read(
+		probes->memory, slots_addr(probes) + index * sizeof(*ret), ret, sizeof(*ret));
+}
+
 /* Its next call is a sample that stands for itself. Who sees the countdown at
  * its end sees the interval as well. */
 bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index)

@@ -102,7 +102,7 @@ void probes_continue(struct tap_target *target)
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *tracee = (struct tracee *)slot->value;
 
-		if (tracee->state != TRACEE_STOPPED || tracee->awaits_go)
+		if (tracee->state != TRACEE_STOPPED || tracee->in_event)
 			continue;
 		tracee_restart_call(target, tracee);
 		tracee_continue(target, tracee, 0);

@@ -80,6 +80,7 @@ bool probes_stop(struct tap_target *target);
  * its stack, or in a signal frame, for 2 s at most. False: nobody is held. */
 bool probes_stop_clear(struct tap_target *target, struct tap_memory *memory,
 	const struct range *ranges, size_t count);
+/* All but the one whose event is being dealt with. */
 void probes_continue(struct tap_target *target);
 
 #endif

@@ -15,7 +15,9 @@ static json_t *entry_points(const struct tap_trace_report *report)
 		json_object_set_new(object, "how", tap_json_text(tap_entry_how_name(point->how)));
 		json_object_set_new(object, "reason", tap_json_text(point->reason));
 		json_object_set_new(object, "calls",
-			point->how == TAP_ENTRY_NONE ? json_null() : tap_json_bytes(point->calls));
+			point->how == TAP_ENTRY_NONE && !point->calls ?
+				json_null() :
+				tap_json_bytes(point->calls));
 		json_array_append_new(array, object);
 	}
 	return array;

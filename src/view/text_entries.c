@@ -19,7 +19,7 @@ static void show_point(const struct tap_page *page, const struct tap_entry_point
 
 	fputc(' ', page->out);
 	tap_page_text(page, point->symbol);
-	if (point->how != TAP_ENTRY_NONE && point->calls)
+	if (point->calls)
 		fprintf(page->out, " %s", tap_text_count(count, (int64_t)point->calls));
 	if (point->how == TAP_ENTRY_NONE)
 		show_reason(page, "not seen", point->reason);

@@ -315,6 +315,53 @@ def window(trace):
     return start, start + trace["duration_s"]
 
 
+# ---------------------------------------------------------------- truths
+
+FIGURES = ("allocated_blocks", "allocated_bytes", "freed_bytes", "live_blocks", "live_bytes")
+
+
+def recorded_work(program, *options, arguments=()):
+    """A program that says what it did (targets/truth.h) does it while it is
+    recorded, to the block: (answer, its truth, by function). On a busy machine
+    probes may wait too long for an answer, and stay out: in one of three tries."""
+    for _ in range(3):
+        result, truth = _recorded_work(program, options, arguments)
+        if "came too late" not in result.err:
+            break
+    return result.json, truth["sites"]
+
+
+def _recorded_work(program, options, arguments):
+    with Target(built(program), *arguments) as target:
+        with Clean(target.pid):
+            with Running("trace", target.pid, "-v", "-d", "60s", "--json", "--exact", "--limit",
+                         "1000", *options) as running:
+                running.wait_recording()
+                target.tell("work\n")
+                truth = target.next_line(60)
+                assert truth["worked"], truth
+                running.process.terminate()
+                result = running.finish()
+        assert result.code == EXIT_DONE, result
+        target.finish()
+    return result, truth
+
+
+def by_function(answer):
+    sums = {}
+    for site in answer["sites"]:
+        row = sums.setdefault(site["function"], dict.fromkeys(FIGURES, 0))
+        for key in FIGURES:
+            row[key] += site[key]
+    return sums
+
+
+def differences(answer, truth, but=()):
+    seen = by_function(answer)
+    return {name: {"seen": seen.get(name), "truth": row} for name, row in truth.items()
+            if name not in but and seen.get(name) != row}
+
+
 def iso_seconds(text):
     when = datetime.datetime.strptime(text.replace("Z", "+0000"), "%Y-%m-%dT%H:%M:%S.%f%z")
     return when.timestamp()

@@ -13,10 +13,8 @@ import subprocess
 import pytest
 
 from heaptap import (EXIT_DONE, EXIT_PROCESS, EXIT_UNSUPPORTED, Running, Target, built, check_clean,
-                     error_of, mappings, need_root, no_probes, patched_text, run, run_json, state,
+                     error_of, mappings, need_root, patched_text, run, run_json, state,
                      status, text_problems, wait_for)
-
-pytestmark = no_probes
 
 CHOSEN, ASKED = ("--engine", "auto"), ("--engine", "probe")
 both = pytest.mark.parametrize("options", [CHOSEN, ASKED], ids=["auto", "probe"])

@@ -3,45 +3,20 @@
 to get and give back memory."""
 import pytest
 
-from heaptap import ENGINES, EXIT_DONE, Clean, Running, Target, built, late
+from heaptap import ENGINES, FIGURES, by_function, differences, late, recorded_work
 
 # A probe sees that a mapping goes by where it begins: one that is unmapped in
 # parts is gone with its first page.
 NOT_SEEN = {"breakpoint": set(), "probe": {"by_mremap", "by_mmap_trimmed"}}
-FIGURES = ("allocated_blocks", "allocated_bytes", "freed_bytes", "live_blocks", "live_bytes")
 
 
 def work_under_trace(engine, *options, named=False):
-    """The program does its work while it is recorded: (answer, its truth)."""
-    with Target(built("allocators"), *(["--named"] if named else [])) as target:
-        with Clean(target.pid):
-            with Running("trace", target.pid, "-v", "-d", "60s", "--json", "--exact", "--limit",
-                         "1000", *ENGINES[engine], *options) as running:
-                running.wait_recording()
-                target.tell("work\n")
-                truth = target.next_line(60)
-                assert truth["worked"], truth
-                running.process.terminate()
-                result = running.finish()
-        assert result.code == EXIT_DONE, result
-        target.finish()
-    return result.json, truth["sites"]
+    return recorded_work("allocators", *ENGINES[engine], *options,
+                         arguments=["--named"] if named else [])
 
 
-def by_function(answer):
-    sums = {}
-    for site in answer["sites"]:
-        row = sums.setdefault(site["function"], dict.fromkeys(FIGURES, 0))
-        for key in FIGURES:
-            row[key] += site[key]
-    return sums
-
-
-def differences(answer, truth):
-    seen = by_function(answer)
-    return {name: {"seen": seen.get(name), "truth": row}
-            for name, row in truth.items()
-            if name not in NOT_SEEN[answer["engine"]] and seen.get(name) != row}
+def unexpected(answer, truth):
+    return differences(answer, truth, but=NOT_SEEN[answer["engine"]])
 
 
 @pytest.fixture(scope="module", params=list(ENGINES))
@@ -55,7 +30,7 @@ def plain(request):
 def test_every_call(plain):
     answer, truth = plain
     assert len(truth) > 20, truth
-    assert differences(answer, truth) == {}
+    assert unexpected(answer, truth) == {}
 
 
 def test_nothing_is_made_up(plain):
@@ -88,7 +63,7 @@ def test_named_allocator():
     would count no more in that thread for half a second."""
     answer, truth = work_under_trace("breakpoint", "--symbol", "malloc=own_malloc",
                                      "--symbol", "free=own_free", named=True)
-    assert differences(answer, truth) == {}
+    assert unexpected(answer, truth) == {}
     calls = {e["symbol"]: e["calls"] for e in answer["entry_points"]}
     assert calls["own_malloc"] == 40 and calls["own_free"] == 15, calls
     assert answer["totals"]["unseen_freed_blocks"] == 1, answer["totals"]

@@ -153,7 +153,6 @@ def test_tracemalloc_in_the_target(tmp_path, engine):
         assert site and site["live_blocks"] >= blocks * 0.98, (answer["sites"], blocks)
 
 
-@no_probes
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_code_that_takes_the_place_of_other_code(interpreter, tmp_path):
     """Code objects that come and go at one address: each block is counted at

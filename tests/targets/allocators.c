@@ -2,12 +2,10 @@
 /*
  * allocators: each way to get and give back memory, an exact number of times,
  * from functions of their own. It waits for a line on standard input, works,
- * says what each function has allocated, freed and still has, and waits on.
- *
- * {"worked": true, "sites": {FUNCTION: {"allocated_blocks", "allocated_bytes",
- * "freed_bytes", "live_blocks", "live_bytes"}}}
+ * says what each function has allocated, freed and still has (truth.h), and
+ * waits on.
  */
-#include "target.h"
+#include "truth.h"
 
 #include <malloc.h>
 #include <setjmp.h>
@@ -16,46 +14,9 @@
 #include <ucontext.h>
 
 #define PAGE 4096UL
-#define BARRIER() __asm__ volatile("" ::: "memory")
 
-/* What a function did. */
-struct truth {
-	const char *function;
-	unsigned long long allocated_blocks, allocated_bytes, freed_blocks, freed_bytes;
-};
-
-static struct truth truths[64];
-static unsigned int truth_count;
 static void *kept[4096];
 static volatile size_t huge = (size_t)-1 / 4;
-
-static NOINLINE struct truth *truth_of(const char *function)
-{
-	for (unsigned int i = 0; i < truth_count; i++)
-		if (strcmp(truths[i].function, function) == 0)
-			return &truths[i];
-	truths[truth_count].function = function;
-	return &truths[truth_count++];
-}
-
-static NOINLINE void got(const char *function, size_t bytes)
-{
-	struct truth *truth = truth_of(function);
-
-	truth->allocated_blocks++;
-	truth->allocated_bytes += bytes;
-}
-
-static NOINLINE void gave(const char *function, size_t bytes)
-{
-	struct truth *truth = truth_of(function);
-
-	truth->freed_blocks++;
-	truth->freed_bytes += bytes;
-}
-
-#define GOT(bytes) got(__func__, bytes)
-#define GAVE(bytes) gave(__func__, bytes)
 
 /* What is stored here after a call keeps that from being a jump. */
 static void *volatile last;
@@ -517,21 +478,6 @@ static NOINLINE void use_jumps(void)
 			by_jump(717);
 }
 
-static void report(void)
-{
-	say("{\"worked\": true, \"sites\": {");
-	for (unsigned int i = 0; i < truth_count; i++) {
-		const struct truth *t = &truths[i];
-
-		say("%s\"%s\": {\"allocated_blocks\": %llu, \"allocated_bytes\": %llu, "
-		    "\"freed_bytes\": %llu, \"live_blocks\": %llu, \"live_bytes\": %llu}",
-		    i ? ", " : "", t->function, t->allocated_blocks, t->allocated_bytes,
-		    t->freed_bytes, t->allocated_blocks - t->freed_blocks,
-		    t->allocated_bytes - t->freed_bytes);
-	}
-	say("}}\n");
-}
-
 int main(int argc, char **argv)
 {
 	void *volatile old = malloc(3000);
@@ -553,7 +499,7 @@ int main(int argc, char **argv)
 	run_coroutine();
 	by_own_malloc(has_option(argc, argv, "--named"));
 	free(old);
-	report();
+	say_truths();
 	wait_for_end();
 	say("{\"done\": true}\n");
 	return 0;

@@ -68,9 +68,11 @@ struct tap_error *tap_probes_disarm(struct tap_probes *probes);
  * ends, until the next restart. */
 struct tap_error *tap_probes_restart(struct tap_probes *probes);
 struct tap_error *tap_probes_hold(struct tap_probes *probes);
-/* The target's slots as they are, TAP_PROBE_ALL_SLOTS of them; and one of them
- * anew. False where the memory is gone. */
+/* The target's slots as they are, TAP_PROBE_ALL_SLOTS of them; one of them; and that
+ * one anew. False where the memory is gone. */
 bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slot *slots);
+bool tap_probes_try_slot(
+	const struct tap_probes *probes, uint32_t index, struct tap_probe_slot *ret);
 bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index);
 /* What the target says: it disarms itself where answers stay out. */
 bool tap_probes_is_armed(const struct tap_probes *probes);

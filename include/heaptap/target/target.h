@@ -83,6 +83,12 @@ void tap_target_go(struct tap_target *target, const struct tap_event *event);
  * return with a TICK soon. Only once that has attached. */
 void tap_target_kick(pid_t tracer);
 
+/* Called, with events of tracees, where they come while the tracer thread is in
+ * another function than tap_target_next(), which lets the target run: probes are
+ * placed and removed in several tries. tap_target_go() follows by itself. */
+void tap_target_on_event(struct tap_target *target,
+	void (*deal)(void *context, const struct tap_event *event), void *context);
+
 /* Called with the data of each tracee that had some, once it is gone. */
 void tap_target_on_gone(struct tap_target *target, void (*free_data)(void *data));
 
