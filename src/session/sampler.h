@@ -260,7 +260,8 @@ void sampler_hurry(void);
 struct tap_error *sampler_run(struct recorder *rec);
 /* Before anything leads to the probes. */
 struct tap_error *sampler_arm(struct sampler *s);
-/* Answers what is posted, or waits for a moment until something is. */
+/* Answers what is posted, until nothing was for a moment (5 ms); for 20 ms at
+ * most. */
 void sampler_serve(struct sampler *s);
 /* Answers every posted record; true where there was one. Now and then in what
  * takes longer. */
