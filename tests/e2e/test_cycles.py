@@ -9,8 +9,6 @@ import socket
 import subprocess
 import threading
 
-import pytest
-
 from heaptap import (EXIT_DONE, FULL, HEAPTAP, LeakLog, Target, built,
                      check_clean, mappings, need_tool, run, some_interpreter, wait_for)
 

@@ -4,16 +4,14 @@ exit code, at once."""
 import json
 import os
 import pathlib
-import signal
 import struct
 import subprocess
-import sys
 
 import pytest
 
 from heaptap import (EXIT_DONE, EXIT_FILE, EXIT_PROCESS, EXIT_UNSUPPORTED, EXIT_USAGE, HEAPTAP,
                      Target, built, check_clean, error_of, mappings, need_root, need_tool, run,
-                     run_json, state, wait_for)
+                     state, wait_for)
 
 COMMANDS = [("info",), ("stack",), ("watch", "-d", "1s"), ("trace", "-d", "1s")]
 ATTACHING = [("stack",), ("trace", "-d", "1s")]

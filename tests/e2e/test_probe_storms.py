@@ -14,7 +14,7 @@ from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_
                      few_interpreters, interpreters,
                      mappings, patched_text,
                      run, run_json, some_interpreter, state, status,
-                     text_problems, wait_for)
+                     wait_for)
 
 at_length = pytest.mark.skipif(not FULL, reason="takes some minutes: HEAPTAP_TEST_FULL is not set")
 

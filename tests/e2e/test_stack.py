@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from heaptap import (EXIT_DONE, Clean, Target, built, check_clean, interpreters, leak_line,
-                     marked_line, need_root, need_tool, run, run_json, some_interpreter, state,
+                     marked_line, need_root, need_tool, run, some_interpreter, state,
                      status, wait_for, wait_paused)
 
 WITHIN_S = 2.0

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from heaptap import (ENGINES, EXIT_DONE, SOURCES, Clean, LeakLog, Running, Target, by_engine,
-                     check_clean, few_interpreters, has_tool, leak_line, run_json,
+                     check_clean, few_interpreters, has_tool, interpreters, leak_line, run_json,
                      some_interpreter, window)
 
 LEAK = "cache_leak.py"
