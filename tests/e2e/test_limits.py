@@ -116,7 +116,7 @@ def by_probes(target, *options, **popen):
 def by_breakpoints(target, *words, **popen):
     result = recorded(target, *CHOSEN, **popen)
     assert result.json["engine"] == "breakpoint", result
-    reason = [line for line in result.err.splitlines() if "by breakpoints: " in line]
+    reason = [line for line in result.err.splitlines() if "by breakpoints, which stop" in line]
     for word in words:
         assert len(reason) == 1 and word in reason[0], result
 
