@@ -4,6 +4,7 @@
 #include "heaptap/base/text.h"
 #include "heaptap/proc/tasks.h"
 #include "target/internal.h"
+#include "target/ptrace.h"
 
 #define STOP_BOUND_NS UINT64_C(500000000)
 #define STARVED_BOUND_NS UINT64_C(5000000000)
@@ -77,12 +78,28 @@ static bool bring_to_rest(struct tap_target *target, struct tracee *tracee)
 	return result != 0 || tracee->state == TRACEE_STOPPED || tracee_is_vforking(target, tracee);
 }
 
+/* All at once: each has to be run by a processor before it stops, and those
+ * that have stopped are in nobody's way. */
+static void interrupt_all(struct tap_target *target)
+{
+	struct tap_map_slot *slot;
+
+	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
+		struct tracee *tracee = (struct tracee *)slot->value;
+
+		if (tracee->state == TRACEE_RUNNING && !tracee->interrupted &&
+			!tracee_is_vforking(target, tracee) && !is_blocked(target, tracee))
+			tracee->interrupted = pt_interrupt(tracee->public.tid) == 0;
+	}
+}
+
 struct tap_error *rendezvous(struct tap_target *target)
 {
 	struct tap_map seen = {0};
 	struct tap_map_slot *slot;
 	struct tap_error *err = NULL;
 
+	interrupt_all(target);
 	for (size_t i = 0; tap_map_next(&target->tracees, &i, &slot);) {
 		struct tracee *tracee = (struct tracee *)slot->value;
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes in programs that have limits: of memory, files, descriptors, processors.
+"""Probes in programs that have limits: of memory, files, descriptors, processor time.
 Placed, or breakpoints in their place, or refused; always said, and the program
 computes what it would have and has nothing of heaptap's in it afterwards."""
 import contextlib

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * limits [--threads N] [--as SPARE] [--fsize] [--fds] [--mdwe] [--fifo CPU]
+ * limits [--threads N] [--as SPARE] [--fsize] [--fds] [--mdwe]
  *
  * A program that computes by allocations at a limit: with so many bytes of
  * address space to spare, a file size limit of 0, a full table of descriptors,
- * code that may not become writable nor data executable, or in real time on one
- * CPU. It says {"rounds": ..., "wrong": ...} for each line on standard input, and
- * checks all the time that what it has left is what it had.
+ * or code that may not become writable nor data executable. It says {"rounds": ...,
+ * "wrong": ...} for each line on standard input, and checks all the time that what
+ * it has left is what it had.
  */
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -19,7 +18,7 @@
 #define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
-#define THREADS_MAX 64
+#define THREADS_MAX 256
 #define DESCRIPTORS 64
 /* What of the spare address space is asked for, again and again. */
 #define NEEDED_SHARE 4
@@ -87,18 +86,6 @@ static void *keep_checking(void *context)
 	return context;
 }
 
-/* In real time, all on one CPU; the threads to come inherit it. */
-static int take_cpu(int cpu)
-{
-	struct sched_param param = { .sched_priority = 1 };
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return !sched_setaffinity(0, sizeof(set), &set) &&
-	       !sched_setscheduler(0, SCHED_FIFO, &param);
-}
-
 static void answer_lines(void)
 {
 	char letter;
@@ -135,28 +122,22 @@ static int set_limits(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	int threads = atoi(option(argc, argv, "--threads", "1"));
-	int cpu = atoi(option(argc, argv, "--fifo", "-1"));
-	struct sched_param above = { .sched_priority = 2 };
 	pthread_t spinners[THREADS_MAX], checker;
 	int able;
 
 	if (threads < 1 || threads > THREADS_MAX) {
-		fprintf(stderr, "usage: limits [--threads N] [--as SPARE] [--fsize] [--fds] "
-				"[--mdwe] [--fifo CPU]\n");
+		fprintf(stderr,
+			"usage: limits [--threads N] [--as SPARE] [--fsize] [--fds] [--mdwe]\n");
 		return 2;
 	}
-	able = cpu < 0 || take_cpu(cpu);
 	storm_begin();
 	for (int i = 1; i < threads; i++)
 		pthread_create(&spinners[i], NULL, storm_spin, NULL);
-	/* Among equals it would not get the CPU again. */
-	if (cpu >= 0)
-		sched_setscheduler(0, SCHED_FIFO, &above);
 	/* Threads have heaps of their own once they have asked for memory. */
 	while (atomic_load(&storm.rounds) < 100UL * (unsigned long)threads)
 		storm_sleep_ms(1);
 	pthread_create(&checker, NULL, keep_checking, NULL);
-	able = set_limits(argc, argv) && able;
+	able = set_limits(argc, argv);
 	say("{\"ready\": true, \"pid\": %d, \"able\": %d}\n", getpid(), able);
 	answer_lines();
 	atomic_store(&storm.end, 1);
