@@ -354,7 +354,7 @@ struct tap_error *tap_probes_set_multiplier(struct tap_probes *probes, uint64_t 
 
 struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation, uint64_t multiplier)
 {
-	uint64_t private = probes->region + TAP_PROBE_PRIVATE_AT;
+	uint64_t private = probes->region + TAP_PROBE_PRIVATE_AT, notes = 1;
 	struct tap_error *err;
 
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
@@ -362,6 +362,9 @@ struct tap_error *tap_probes_arm(struct tap_probes *probes, uint64_t generation,
 			tap_probe_word(generation, 0, TAP_PROBE_FREE));
 	atomic_store(&probes->shared->in_line, 0);
 	err = tap_probes_set_multiplier(probes, multiplier);
+	if (!err)
+		err = tap_memory_write(probes->memory,
+			private + offsetof(struct tap_probe_private, notes), &notes, sizeof(notes));
 	return err ? err :
 		     tap_memory_write(probes->memory,
 			     private + offsetof(struct tap_probe_private, generation), &generation,

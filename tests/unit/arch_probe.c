@@ -96,6 +96,7 @@ static void begin(struct world *world, bool answering)
 	world->private = (void *)(world->region + TAP_PROBE_PRIVATE_AT);
 	world->shared = (void *)(world->region + TAP_PROBE_SHARED_AT);
 	world->private->generation = GENERATION;
+	world->private->notes = 1;
 	world->private->multiplier = UINT64_C(0x9e3779b97f4a7c15);
 	for (unsigned i = 0; i < TAP_PROBE_RECORDS; i++)
 		world->shared->records[i].word = tap_probe_word(GENERATION, 0, TAP_PROBE_FREE);
@@ -363,6 +364,53 @@ static uint64_t cell_state(struct world *world, uint64_t addr)
 	return world->shared->cells[tap_probe_cell_home(addr)].word;
 }
 
+static void who_takes_turns_counts_in_one_slot(void **state)
+{
+	struct tap_probe_spec spec = {.kind = TAP_PROBE_SIZE1, .common = true, .limit_bytes = 512};
+	uint64_t (*size)(uint64_t, uint64_t, uint64_t);
+	uint64_t (*product)(uint64_t, uint64_t, uint64_t);
+	uint64_t (*resize)(uint64_t, uint64_t, uint64_t);
+	struct world world;
+	struct tap_probe_slot *common;
+
+	(void)state;
+	begin(&world, true);
+	common = &world.private->slots[TAP_PROBE_COMMON_SLOT];
+	size = place_spec(&world, &spec, original3);
+	spec.kind = TAP_PROBE_PRODUCT12;
+	product = place_spec(&world, &spec, original3);
+	spec.kind = TAP_PROBE_RESIZE12;
+	resize = place_spec(&world, &spec, original3);
+	arm(&world);
+	own_slot(&world)->left = common->left = 10000;
+	assert_int_equal(size(1, 513, 0), 0x1000 + 514);
+	assert_int_equal(size(1, 100, 0), 0x1000 + 101);
+	assert_int_equal(product(1, 2, 257), 0x1000 + 260);
+	assert_int_equal(product(1, 2, 100), 0x1000 + 103);
+	assert_int_equal(common->left, 10000 - 101 - 201);
+	/* Also where the slow path counts, as the block may be a sampled one. */
+	add_cell(&world, 0x7fff00004560);
+	assert_int_equal(resize(1, 0x7fff00004560, 300), 0x1000 + 1 + 0x7fff00004560 + 300);
+	assert_int_equal(common->left, 10000 - 101 - 201 - 301);
+	assert_int_equal(cell_state(&world, 0x7fff00004560), 5 << 8 | TAP_PROBE_CELL_FREED);
+	assert_int_equal(world.answered, 0);
+	common->left = 50;
+	common->gap = 60;
+	world.next_gap = 7000;
+	assert_int_equal(size(1, 100, 0), 0x1000 + 101);
+	assert_int_equal(world.answered, 1);
+	assert_int_equal(common->left, 7000);
+	assert_int_equal(own_slot(&world)->left, 10000);
+	end(&world);
+}
+
+static bool is_noted(struct world *world, uint64_t addr)
+{
+	uint32_t index = tap_probe_cell_home(addr);
+
+	return world->shared->freed[index / 64] >> index % 64 & 1;
+}
+
 static void a_free_marks_its_cell(void **state)
 {
 	uint64_t (*free0)(uint64_t, uint64_t, uint64_t);
@@ -381,11 +429,13 @@ static void a_free_marks_its_cell(void **state)
 	assert_int_equal(free1(1, 0x7fff00004560, 1), 0x1000 + 0x7fff00004560 + 2);
 	assert_int_equal(cell_state(&world, 0x555500001230), 5 << 8 | TAP_PROBE_CELL_FREED);
 	assert_int_equal(cell_state(&world, 0x7fff00004560), 5 << 8 | TAP_PROBE_CELL_FREED);
-	/* Once only, and not while disarmed. */
+	assert_true(is_noted(&world, 0x555500001230) && is_noted(&world, 0x7fff00004560));
+	assert_false(is_noted(&world, 0x555500009990));
+	/* Also while disarmed: it may be armed again. */
 	add_cell(&world, 0x555500001230);
 	world.private->generation = 0;
 	free0(0x555500001230, 1, 1);
-	assert_int_equal(cell_state(&world, 0x555500001230), 5 << 8 | TAP_PROBE_CELL_LIVE);
+	assert_int_equal(cell_state(&world, 0x555500001230), 5 << 8 | TAP_PROBE_CELL_FREED);
 	end(&world);
 }
 
@@ -517,6 +567,7 @@ static void no_answer_disarms_it(void **state)
 static void a_forked_child_is_disarmed(void **state)
 {
 	uint64_t (*probed)(uint64_t);
+	uint64_t (*free0)(uint64_t, uint64_t, uint64_t);
 	struct world world;
 	int status;
 	pid_t pid;
@@ -524,11 +575,15 @@ static void a_forked_child_is_disarmed(void **state)
 	(void)state;
 	begin(&world, true);
 	probed = place(&world, TAP_PROBE_SIZE0, 1, original1);
+	free0 = place(&world, TAP_PROBE_FREE0, 2, original3);
 	arm(&world);
 	world.next_gap = 1 << 30;
 	probed(10);
+	add_cell(&world, 0x555500001230);
 	pid = fork();
 	if (!pid) {
+		/* Its copy of the block is not the one that is watched. */
+		free0(0x555500001230, 1, 1);
 		for (int i = 0; i < 1000; i++)
 			if (probed(1 << 20) != 0x1000 + (1 << 20))
 				_exit(1);
@@ -538,6 +593,8 @@ static void a_forked_child_is_disarmed(void **state)
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
 	assert_int_equal(world.answered, 1);
+	assert_int_equal(cell_state(&world, 0x555500001230), 5 << 8 | TAP_PROBE_CELL_LIVE);
+	assert_false(is_noted(&world, 0x555500001230));
 	end(&world);
 }
 
@@ -603,6 +660,7 @@ int main(void)
 		cmocka_unit_test(a_realloc_moves_its_cell),
 		cmocka_unit_test(registers_come_through),
 		cmocka_unit_test(no_answer_disarms_it),
+		cmocka_unit_test(who_takes_turns_counts_in_one_slot),
 		cmocka_unit_test(a_forked_child_is_disarmed),
 		cmocka_unit_test(threads_are_seen_one_by_one),
 	};

@@ -70,7 +70,9 @@ struct tap_probe_slot {
 struct tap_probe_private {
 	uint64_t generation; /* of the records' words, 32 bits; 0: disarmed */
 	uint64_t multiplier; /* of the slots' hash; odd */
-	uint64_t unused[6];
+	uint64_t notes;      /* not 0: frees are noted, also while disarmed: from the first arming
+	                      * on, and not in a forked child, as the cells are its parent's */
+	uint64_t unused[5];
 	struct tap_probe_slot slots[TAP_PROBE_ALL_SLOTS];
 };
 

@@ -212,7 +212,7 @@ IN_PROBE int tap_probe_before(struct frame *frame)
 			__atomic_fetch_sub(&frame->slot->left, (int64_t)(size_of(frame) + 1),
 				__ATOMIC_RELAXED);
 	}
-	if (generation && resizes(frame->desc->kind) && is_marked(shared, block_of(frame))) {
+	if (private->notes && resizes(frame->desc->kind) && is_marked(shared, block_of(frame))) {
 		frame->cell = find_cell(shared, block_of(frame), &frame->cell_word);
 		if (frame->cell && !change_cell(frame->cell, frame->cell_word, TAP_PROBE_CELL_MOVING))
 			frame->cell = 0;
@@ -458,7 +458,7 @@ INLINE void settle_moved(const struct frame *frame)
 
 IN_PROBE void tap_probe_after(struct frame *frame)
 {
-	if (frame->cell && frame->desc->private->generation)
+	if (frame->cell && frame->desc->private->notes)
 		settle_moved(frame);
 	if (frame->gap == NOT_SAMPLED)
 		return;
@@ -476,7 +476,7 @@ IN_PROBE void tap_probe_freeing(struct frame *frame)
 	struct tap_probe_cell *cell;
 	uint64_t word;
 
-	if (!__atomic_load_n(&frame->desc->private->generation, __ATOMIC_ACQUIRE))
+	if (!frame->desc->private->notes)
 		return;
 	cell = find_cell(shared, block_of(frame), &word);
 	if (cell && change_cell(cell, word, TAP_PROBE_CELL_FREED))
