@@ -233,8 +233,8 @@ const struct tap_command tap_command_trace = {
 		"\n"
 		"Calls are counted by probes, or where none can be placed by breakpoints. Ctrl-C,\n"
 		"SIGTERM, SIGHUP and SIGQUIT put all back. SIGKILL of heaptap leaves its probes,\n"
-		"and the process goes on (heaptap clean takes them out); breakpoints that are left\n"
-		"there end the process.",
+		"and the process goes on (heaptap clean takes them out); breakpoints that are\n"
+		"left there end the process.",
 	.options = options,
 	.values_size = sizeof(struct values),
 	.defaults = &defaults,

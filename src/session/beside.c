@@ -233,6 +233,9 @@ static void plant(struct sampler *s, const struct tap_entry *entry)
 	if (row->how == TAP_ENTRY_BREAKPOINT) {
 		placing_note_allocator(s, entry);
 		s->tracer.planted = true;
+		tap_log_warn("%s has a breakpoint, since no probe fits (%s): a SIGKILL of heaptap "
+			     "would end the process",
+			row->symbol, no_probe ? no_probe : "unknown");
 	} else {
 		const char *why = row->reason;
 

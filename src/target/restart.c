@@ -252,8 +252,7 @@ bool tap_restart_is_cut_short(const struct tap_regs *regs)
 		return false;
 	/* fs/aio.c: unlike io_getevents() it is to be restarted. */
 	return (int64_t)regs->rax == -EINTR ||
-		(regs->orig_rax == SYS_io_pgetevents &&
-			-(int64_t)regs->rax == KERNEL_RESTARTNOHAND);
+	       (regs->orig_rax == SYS_io_pgetevents && -(int64_t)regs->rax == KERNEL_RESTARTNOHAND);
 }
 
 bool tap_restart_interrupted(struct tap_regs *regs, struct tap_memory *memory, uint64_t now_ns,

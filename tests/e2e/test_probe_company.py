@@ -14,14 +14,18 @@ class Gdb:
         self.process = subprocess.Popen(
             [need_tool("gdb"), "-q", "-nx", "-p", str(pid), "-ex", "break malloc",
              "-ex", "ignore 1 1000000000", "-ex", "continue &"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def __enter__(self):
         wait_for(lambda: tracer(self.pid), 20, "gdb")
         return self
 
     def leave(self):
-        self.process.communicate("interrupt\ndelete\ndetach\nquit\n", timeout=20)
+        """A gdb that is told to go while the program runs leaves its breakpoint there."""
+        self.process.stdin.write("interrupt\n")
+        self.process.stdin.flush()
+        assert any("SIGINT" in line for line in self.process.stdout), "gdb did not stop it"
+        self.process.communicate("delete\ndetach\nquit\n", timeout=20)
         wait_for(lambda: not tracer(self.pid), 10, "gdb to let go")
 
     def __exit__(self, *_):

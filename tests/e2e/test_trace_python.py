@@ -19,16 +19,19 @@ def within(value, truth, share):
 
 
 def two_traces(interpreter, folder, seconds, engine):
-    """The leaking script and the healthy one, recorded at the same time."""
-    answers = {}
+    """The leaking script and the healthy one, recorded at the same time; by
+    breakpoints, each of which wants a processor more, one after the other."""
+    answers, results = {}, {}
     with interpreter.start(LEAK, folder, log="leak") as leaking, \
             interpreter.start("healthy_deque.py", folder, log="deque") as healthy:
         targets = {"leak": leaking, "deque": healthy}
-        with contextlib.ExitStack() as stack:
-            running = {name: stack.enter_context(
-                Running("trace", *ENGINES[engine], target.pid, "-d", "%ds" % seconds, "--json"))
-                for name, target in targets.items()}
-            results = {name: process.finish(seconds + 30) for name, process in running.items()}
+        for names in [list(targets)] if engine == "probe" else [[name] for name in targets]:
+            with contextlib.ExitStack() as stack:
+                running = {name: stack.enter_context(
+                    Running("trace", *ENGINES[engine], targets[name].pid, "-d", "%ds" % seconds,
+                            "--json")) for name in names}
+                results.update((name, process.finish(seconds + 30))
+                               for name, process in running.items())
         for name, result in results.items():
             assert result.code == EXIT_DONE, (name, result)
             assert result.json["ended_by"] == "duration", result

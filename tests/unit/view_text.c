@@ -100,6 +100,32 @@ static void test_trace_site(void **state)
 	tap_trace_report_deinit(&report);
 }
 
+static void assert_head(const struct tap_trace_report *report, const char *words)
+{
+	PRINTED(text, tap_view_trace_text(out, report, &plain));
+	assert_has(text, words);
+	free(text);
+}
+
+static void test_trace_how(void **state)
+{
+	struct tap_trace_report report = make_trace();
+
+	(void)state;
+	report.exact = true;
+	report.overhead_samples = 0.123;
+	assert_head(&report, " | every call seen by breakpoints, overhead 12 % | ");
+	report.engine = "probe";
+	report.overhead_fixed = 0.02;
+	report.overhead_samples = 0.0104;
+	assert_head(&report, " | every call seen, overhead 3.0 % (probes 2.0 %, samples 1.0 %) | ");
+	report.exact = false;
+	assert_head(&report, " | not every call seen, overhead ");
+	report.sample_interval_bytes = 65536;
+	assert_head(&report, " | sampled every 64.0 KiB, overhead ");
+	tap_trace_report_deinit(&report);
+}
+
 static void test_trace_silence(void **state)
 {
 	struct tap_trace_report report = make_trace();
@@ -238,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_trace_site),
+		cmocka_unit_test(test_trace_how),
 		cmocka_unit_test(test_trace_silence),
 		cmocka_unit_test(test_stack),
 		cmocka_unit_test(test_watch_one),
