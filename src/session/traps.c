@@ -10,30 +10,51 @@
 
 #define SIGTRAP_BIT (UINT64_C(1) << (SIGTRAP - 1))
 /* C libraries block all signals for a moment while they make a thread or a
- * process. */
+ * process: a thread is let pass that does not at one of several looks. */
 #define SIGTRAP_LOOKS 50
 #define SIGTRAP_PAUSE_NS 1000000
 /* All but SIGKILL, SIGSTOP and the C library's own (32 to 34). */
 #define SIGNALS_OF_THREAD_START UINT64_C(0xfffffffc7ffbfeff)
 
-static struct tap_error *look(struct recorder *rec)
+static struct tap_error *refuse(const struct recorder *rec, const struct tap_task *task)
+{
+	bool ignored = task->sig_ignored & SIGTRAP_BIT;
+
+	return tap_error_advise(
+		tap_error_new(TAP_ERR_UNSUPPORTED,
+			"process %d %s SIGTRAP%s%s: a breakpoint would take that away from it", rec->pid,
+			ignored ? "ignores" : "blocks", ignored ? "" : " in thread ",
+			ignored ? "" : task->name),
+		"use heaptap watch and heaptap stack, which plant nothing; or --unsafe, if "
+		"the program does not depend on it");
+}
+
+static bool minds(const struct tap_task *task)
+{
+	return (task->sig_ignored | task->sig_blocked) & SIGTRAP_BIT;
+}
+
+TAP_VECTOR_TYPE(tid_list, pid_t);
+
+/* Those of `before`, or on the first look any, that block or ignore it now, and
+ * what to say of one of them. */
+static struct tap_error *look(struct recorder *rec, const struct tid_list *before,
+	struct tid_list *ret, struct tap_error **refusal_ret)
 {
 	struct tap_task_list tasks = {0};
 	struct tap_error *err = tap_tasks_read(rec->pid, &tasks);
 
 	for (size_t i = 0; i < tasks.count && !err; i++) {
 		const struct tap_task *task = &tasks.items[i];
-		bool ignored = task->sig_ignored & SIGTRAP_BIT;
+		bool among = !before;
 
-		if (!ignored && !(task->sig_blocked & SIGTRAP_BIT))
+		for (size_t k = 0; before && k < before->count; k++)
+			among |= before->items[k] == task->tid;
+		if (!among || !minds(task))
 			continue;
-		err = tap_error_advise(
-			tap_error_new(TAP_ERR_UNSUPPORTED,
-				"process %d %s SIGTRAP%s%s: a breakpoint would take that away from it",
-				rec->pid, ignored ? "ignores" : "blocks", ignored ? "" : " in thread ",
-				ignored ? "" : task->name),
-			"use heaptap watch and heaptap stack, which plant nothing; or --unsafe, if "
-			"the program does not depend on it");
+		if (!ret->count)
+			*refusal_ret = refuse(rec, task);
+		tap_vector_push(ret, task->tid);
 	}
 	tap_vector_free(&tasks);
 	return err;
@@ -41,15 +62,25 @@ static struct tap_error *look(struct recorder *rec)
 
 struct tap_error *traps_check(struct recorder *rec)
 {
-	struct tap_error *err = look(rec);
+	struct tid_list minding = {0};
+	struct tap_error *refusal = NULL;
+	struct tap_error *err = look(rec, NULL, &minding, &refusal);
 
-	for (int looks = 1; err && looks < SIGTRAP_LOOKS; looks++) {
+	for (int looks = 1; !err && refusal && looks < SIGTRAP_LOOKS; looks++) {
 		struct timespec pause = {0, SIGTRAP_PAUSE_NS};
+		struct tid_list still = {0};
 
-		tap_error_free(err);
+		tap_error_free(refusal);
+		refusal = NULL;
 		nanosleep(&pause, NULL);
-		err = look(rec);
+		err = look(rec, &minding, &still, &refusal);
+		tap_vector_free(&minding);
+		minding = still;
 	}
+	tap_vector_free(&minding);
+	if (!err)
+		return refusal;
+	tap_error_free(refusal);
 	return err;
 }
 
