@@ -133,6 +133,8 @@ struct recorder {
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
 	uint64_t hits;
 	bool sampled; /* probes: not every call was seen */
+	bool old_unknown; /* probes: blocks from before the start were not found, so that their
+	                   * frees go unseen */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* probes */
 	pid_t busiest; /* the thread of nearly all hits, 0 for none */

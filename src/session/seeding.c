@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <string.h>
+#include <time.h>
+#include "heaptap/base/clock.h"
+#include "heaptap/base/cleanup.h"
 #include "heaptap/base/log.h"
 #include "heaptap/heap/glibc.h"
 #include "heaptap/proc/maps.h"
@@ -9,6 +13,10 @@
 /* How many old blocks are watched at most; where there are more, a Poisson
  * sample of their bytes is. */
 #define SEEDS_MAX 100000.0
+/* A heap that changes meanwhile may look broken: it is looked at again, for so
+ * long. */
+#define LOOK_NS UINT64_C(300000000)
+#define PAUSE_NS 20000000
 
 struct walk {
 	struct sampler *s;
@@ -62,17 +70,44 @@ static bool on_pool_block(void *context, uint64_t addr, uint32_t size_bytes)
 	return true;
 }
 
-static void walk_all(struct walk *walk, struct tap_glibc *glibc, const struct tap_maps *maps)
+/* False: it was not walked to its end. */
+static bool walk_all(struct walk *walk, struct tap_glibc *glibc, const struct tap_maps *maps)
 {
 	struct recorder *rec = walk->s->rec;
-	struct tap_heap_walk chunks;
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_heap_walk chunks = {0};
 	struct tap_pool_walk pools;
 
 	if (glibc)
-		tap_error_free(tap_glibc_walk(glibc, on_chunk, walk, &chunks));
-	if (rec->python && tap_python_info(rec->python)->supported)
-		tap_error_free(tap_python_pools_walk(
-			rec->python, rec->pid, maps, on_pool_block, walk, &pools));
+		err = tap_glibc_walk(glibc, on_chunk, walk, &chunks);
+	if (!err && rec->python && tap_python_info(rec->python)->supported)
+		err = tap_python_pools_walk(
+			rec->python, rec->pid, maps, on_pool_block, walk, &pools);
+	return !err && !chunks.stops;
+}
+
+/* Opens the heap and counts what is there. False: something of it was not found,
+ * which another look may. */
+static bool count(struct walk *walk, struct tap_maps *maps, struct tap_glibc **glibc_ret)
+{
+	struct recorder *rec = walk->s->rec;
+	_cleanup_error_ struct tap_error *err = tap_maps_read(rec->pid, maps);
+
+	if (!err && rec->glibc)
+		err = tap_glibc_open(rec->symbols, rec->memory, rec->pid, glibc_ret);
+	if (err)
+		tap_log_detail("blocks from before the start: %s", err->message);
+	walk->blocks = walk->bytes = 0;
+	return walk_all(walk, *glibc_ret, maps) && !err;
+}
+
+/* The break was moved: malloc has been called. */
+static bool has_heap(const struct tap_maps *maps)
+{
+	for (size_t i = 0; i < maps->count; i++)
+		if (!strcmp(maps->items[i].path, "[heap]"))
+			return true;
+	return false;
 }
 
 void seeding_watch_old_blocks(struct sampler *s)
@@ -80,20 +115,23 @@ void seeding_watch_old_blocks(struct sampler *s)
 	struct recorder *rec = s->rec;
 	struct tap_glibc *glibc = NULL;
 	struct walk walk = {.s = s, .counting = true};
-	_cleanup_error_ struct tap_error *err = NULL;
 	struct tap_maps maps = {0};
+	uint64_t began = tap_clock_ns();
 
-	err = tap_maps_read(rec->pid, &maps);
-	if (!err && rec->glibc)
-		err = tap_glibc_open(rec->symbols, rec->memory, rec->pid, &glibc);
-	if (err)
-		tap_log_detail("blocks from before the start: %s", err->message);
-	walk_all(&walk, glibc, &maps);
+	while (!count(&walk, &maps, &glibc) && tap_clock_ns() - began < LOOK_NS) {
+		struct timespec pause = {0, PAUSE_NS};
+
+		tap_glibc_close(glibc);
+		glibc = NULL;
+		tap_maps_deinit(&maps);
+		nanosleep(&pause, NULL);
+	}
 	walk.counting = false;
 	if (walk.blocks > SEEDS_MAX)
 		walk.interval_bytes = walk.bytes / SEEDS_MAX;
 	walk.left = walk.interval_bytes > 0 ? (double)control_draw(&s->random, walk.interval_bytes) : 0;
 	walk_all(&walk, glibc, &maps);
+	rec->old_unknown = !glibc && (!rec->glibc || has_heap(&maps));
 	tap_glibc_close(glibc);
 	tap_maps_deinit(&maps);
 	tap_log_detail("%.0f blocks from before the start, %.0f MiB, %s watched", walk.blocks,

@@ -306,7 +306,7 @@ static void fill_totals(struct recorder *rec, struct tap_trace_report *report)
 	ret->freed_blocks = (uint64_t)llround(totals->freed_blocks);
 	ret->unseen_freed_bytes = (uint64_t)llround(totals->unseen_freed_bytes);
 	ret->unseen_freed_blocks = (uint64_t)llround(totals->unseen_freed_blocks);
-	ret->netted = !totals->unclassed_unseen_blocks;
+	ret->netted = !totals->unclassed_unseen_blocks && !rec->old_unknown;
 	ret->lost_samples = rec->lost_calls;
 	for (size_t i = 0; i < report->sites.count; i++) {
 		ret->live_bytes += report->sites.items[i].live_bytes;

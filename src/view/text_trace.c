@@ -275,6 +275,10 @@ static void show_totals(const struct tap_page *page, const struct tap_trace_tota
 			tap_text_size(bytes, (int64_t)totals->unseen_freed_bytes),
 			totals->unseen_freed_blocks == 1 ? "was" : "were",
 			totals->netted ? "" : "; growth is not netted against them");
+	else if (!totals->netted)
+		fputs("           blocks from before the start were not found: growth is not netted "
+		      "against their frees\n",
+			page->out);
 	if (totals->lost_samples)
 		fprintf(page->out, "           %s calls were lost\n",
 			tap_text_count(blocks, (int64_t)totals->lost_samples));
