@@ -31,17 +31,14 @@ static void mark(struct sampler *s, uint64_t addr, bool on)
 		mark->blocks > 1 ? (uint8_t)TAP_PROBE_TAG_SEVERAL : mark->tags);
 }
 
-static uint32_t *find(struct sampler *s, uint64_t addr, uint32_t *index_ret)
+bool cells_find(const struct sampler *s, uint64_t addr, uint32_t *index_ret)
 {
 	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
-		uint32_t index = (tap_probe_cell_home(addr) + i) % TAP_PROBE_CELLS;
-
-		if (s->cells[index].used && s->cells[index].addr == addr) {
-			*index_ret = index;
-			return index_ret;
-		}
+		*index_ret = (tap_probe_cell_home(addr) + i) % TAP_PROBE_CELLS;
+		if (s->cells[*index_ret].used && s->cells[*index_ret].addr == addr)
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 static void set_word(struct sampler *s, uint32_t index, enum tap_probe_cell_state state)
@@ -83,7 +80,7 @@ bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret)
 {
 	uint32_t index;
 
-	if (!find(s, addr, &index))
+	if (!cells_find(s, addr, &index))
 		return false;
 	*ret = s->cells[index];
 	drop(s, index);

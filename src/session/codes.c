@@ -13,18 +13,6 @@
 /* The rest is for samples. */
 #define CELLS_MAX (TAP_PROBE_CELLS / 4)
 
-static bool find_cell(const struct sampler *s, uint64_t addr, uint32_t *index_ret)
-{
-	for (uint32_t i = 0; i < TAP_PROBE_CELL_REACH; i++) {
-		uint32_t index = (tap_probe_cell_home(addr) + i) % TAP_PROBE_CELLS;
-
-		*index_ret = index;
-		if (s->cells[index].used && s->cells[index].addr == addr)
-			return true;
-	}
-	return false;
-}
-
 /* A cell's word is another one in each of its lives, and in each state: the
  * watch is word and index. */
 static uint64_t watch_of(const struct sampler *s, uint32_t index)
@@ -39,8 +27,8 @@ static uint64_t begin(void *context, uint64_t addr)
 	uint32_t index;
 
 	/* A sampled block's cell does as well; one that was freed is not swept yet. */
-	if (!find_cell(s, addr, &index) &&
-		(s->cells_used >= CELLS_MAX || !cells_add(s, &info) || !find_cell(s, addr, &index)))
+	if (!cells_find(s, addr, &index) &&
+		(s->cells_used >= CELLS_MAX || !cells_add(s, &info) || !cells_find(s, addr, &index)))
 		return 0;
 	if ((atomic_load(&s->shared->cells[index].word) & STATE_MASK) != TAP_PROBE_CELL_LIVE)
 		return 0;

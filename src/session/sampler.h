@@ -135,7 +135,9 @@ void cells_deinit(struct sampler *s);
 /* A block to be watched; false where its neighbourhood is full. Before the
  * thread that has it goes on. */
 bool cells_add(struct sampler *s, const struct cell_info *info);
-/* Takes out what is watched at this address, freed or not. */
+/* The cell of what is watched at this address, freed or not. */
+bool cells_find(const struct sampler *s, uint64_t addr, uint32_t *index_ret);
+/* Takes that out. */
 bool cells_take(struct sampler *s, uint64_t addr, struct cell_info *ret);
 /* Tells the ledger of every watched block that was freed; takes as long as there
  * are some. */
