@@ -7,8 +7,9 @@
  * from libdw, is evaluated once per PC and kept as a row (where the CFA, the
  * return address and the saved registers are), so that a frame seen before
  * costs a hash look-up. The top of the stack is copied in one read, as much of
- * it as was needed of that thread the last time. Frames without call frame information fall back to the frame pointer, then to a
- * scan for a return address, and are marked.
+ * it as was needed of that thread the last time. Frames without call frame
+ * information fall back to the frame pointer, then to a scan for a return
+ * address, and are marked.
  */
 
 #include <stdbool.h>
