@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 #include "heaptap/base/clock.h"
-#include "session/recorder.h"
+#include "session/sampler.h"
 
 /*
  * What stops take of a thread's time is what heaptap works, on its CPU time's
@@ -37,6 +37,12 @@ static uint64_t larger(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* Who waits in a probe beside breakpoints sleeps, but not in a call of its own. */
+static uint64_t waited_ns(const struct recorder *rec)
+{
+	return rec->beside ? control_waited_ns(rec->beside) : 0;
+}
+
 static void open_window(struct recorder *rec, const struct tap_tracee *tracee, unsigned over)
 {
 	struct tap_target_stats *stats = tap_target_stats(rec->target);
@@ -47,6 +53,7 @@ static void open_window(struct recorder *rec, const struct tap_tracee *tracee, u
 		.stops = stats->stops,
 		.stopped_ns = stats->stopped_ns,
 		.over = over,
+		.waited_ns = waited_ns(rec),
 	};
 	window->known = tap_task_try_own_times(&window->tracer) &&
 		tap_tasks_try_run_ns(rec->pid, &window->run_ns);
@@ -91,6 +98,7 @@ static bool is_over_half(struct recorder *rec, const struct tap_tracee *tracee)
 	uint64_t length_ns = tap_clock_ns() - window->since_ns, run_ns, work_ns, own_ns;
 	struct tap_task_times tracer, thread;
 
+	length_ns = positive(length_ns, positive(waited_ns(rec), window->waited_ns));
 	if (!window->known || !tap_task_try_own_times(&tracer) ||
 		!tap_tasks_try_run_ns(rec->pid, &run_ns))
 		return (tap_target_stats(rec->target)->stopped_ns - window->stopped_ns) * 2 > length_ns;

@@ -130,6 +130,14 @@ static double rise(double share, double budget, double samples)
 		fmax(RISE_MAX, samples / KEEP_SAMPLES));
 }
 
+uint64_t control_waited_ns(const struct sampler *s)
+{
+	uint64_t ticks = __rdtsc() - s->began.ticks, ns = tap_clock_ns() - s->began.ns;
+	uint64_t waited = atomic_load(&s->shared->waited_ticks) - s->began.waited_ticks;
+
+	return s->began.ns && ticks ? (uint64_t)((double)waited * (double)ns / (double)ticks) : 0;
+}
+
 void control_adjust(struct sampler *s)
 {
 	const struct tap_trace_options *options = s->rec->options;

@@ -185,6 +185,8 @@ void control_adjust(struct sampler *s);
 /* A gap, in bytes, of the exponential distribution with this mean. */
 int64_t control_draw(uint64_t *random, double interval_bytes);
 uint64_t control_random(uint64_t *random);
+/* All waits of the target's threads in probes since the start. Any thread. */
+uint64_t control_waited_ns(const struct sampler *s);
 /* Shares of the target's time since the start: passes through the probes, and
  * samples. */
 void control_overhead(const struct sampler *s, double *fixed_ret, double *samples_ret);
