@@ -43,6 +43,11 @@ static uint64_t waited_ns(const struct recorder *rec)
 	return rec->beside ? control_waited_ns(rec->beside) : 0;
 }
 
+static uint64_t waits(const struct recorder *rec)
+{
+	return rec->beside ? atomic_load(&rec->beside->shared->samples) : 0;
+}
+
 static void open_window(struct recorder *rec, const struct tap_tracee *tracee, unsigned over)
 {
 	struct tap_target_stats *stats = tap_target_stats(rec->target);
@@ -54,6 +59,7 @@ static void open_window(struct recorder *rec, const struct tap_tracee *tracee, u
 		.stopped_ns = stats->stopped_ns,
 		.over = over,
 		.waited_ns = waited_ns(rec),
+		.waits = waits(rec),
 	};
 	window->known = tap_task_try_own_times(&window->tracer) &&
 		tap_tasks_try_run_ns(rec->pid, &window->run_ns);
@@ -82,7 +88,7 @@ static uint64_t own_of_thread(const struct recorder *rec, const struct tap_task_
 	const struct tap_task_times *before = &rec->window.thread;
 	uint64_t run_ns = thread->run_ns - before->run_ns, away_ns;
 
-	if (thread->sleeps - before->sleeps <= stops)
+	if (thread->sleeps - before->sleeps <= stops + waits(rec) - rec->window.waits)
 		return run_ns;
 	away_ns = positive(length_ns, stats->stopped_ns - rec->window.stopped_ns);
 	return run_ns +

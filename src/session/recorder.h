@@ -90,7 +90,7 @@ struct brake_window {
 	struct tap_task_times thread;  /* the busiest */
 	struct tap_task_times tracer;
 	uint64_t run_ns;               /* the whole process */
-	uint64_t waited_ns;            /* in probes, for answers */
+	uint64_t waited_ns, waits;     /* in probes, for answers */
 	bool known;                    /* the last two */
 	unsigned over; /* windows in a row before it of which stops took more than half */
 };
