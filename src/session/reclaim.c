@@ -53,6 +53,6 @@ void reclaim_lost(struct sampler *s)
 		return;
 	s->reclaim.since_ns = now;
 	reclaim_records(s);
-	if (tap_probes_is_armed(s->probes))
+	if (!tap_probes_is_disarmed(s->probes))
 		reclaim_slots(s);
 }

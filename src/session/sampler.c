@@ -132,7 +132,7 @@ static void check_armed(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
 
-	if (tap_probes_is_armed(s->probes))
+	if (!tap_probes_is_disarmed(s->probes))
 		return;
 	if (!s->out_since_ns) {
 		s->out_since_ns = tap_clock_ns();

@@ -443,7 +443,7 @@ bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index)
 	return !err;
 }
 
-bool tap_probes_is_armed(const struct tap_probes *probes)
+bool tap_probes_is_disarmed(const struct tap_probes *probes)
 {
 	uint64_t generation;
 
@@ -451,7 +451,7 @@ bool tap_probes_is_armed(const struct tap_probes *probes)
 		       probes->region + TAP_PROBE_PRIVATE_AT +
 			       offsetof(struct tap_probe_private, generation),
 		       &generation) &&
-		generation;
+		!generation;
 }
 
 struct tap_probe_shared *tap_probes_shared(struct tap_probes *probes)

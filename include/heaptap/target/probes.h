@@ -74,8 +74,9 @@ bool tap_probes_read_slots(const struct tap_probes *probes, struct tap_probe_slo
 bool tap_probes_try_slot(
 	const struct tap_probes *probes, uint32_t index, struct tap_probe_slot *ret);
 bool tap_probes_restart_slot(struct tap_probes *probes, uint32_t index);
-/* What the target says: it disarms itself where answers stay out. */
-bool tap_probes_is_armed(const struct tap_probes *probes);
+/* What the target says: it disarms itself where answers stay out. False where it is
+ * gone. */
+bool tap_probes_is_disarmed(const struct tap_probes *probes);
 
 /* Our own mapping of the shared part; valid until tap_probes_destroy(). */
 struct tap_probe_shared *tap_probes_shared(struct tap_probes *probes);
