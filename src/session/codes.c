@@ -61,13 +61,15 @@ static bool sees_frees(const struct sampler *s)
 void codes_watch(struct sampler *s)
 {
 	const struct tap_python_watch watch = {begin, holds, s};
-	uint64_t generation = s->rec->python && sees_frees(s) ? s->generation : 0;
+	struct recorder *rec = s->rec;
+	uint64_t generation;
 
-	if (generation == s->codes_generation)
-		return;
+	pthread_mutex_lock(&rec->lock);
+	generation = rec->python && sees_frees(s) ? s->generation : 0;
+	if (rec->python && generation != s->codes_generation)
+		tap_python_watch(rec->python, generation ? &watch : NULL);
 	s->codes_generation = generation;
-	if (s->rec->python)
-		tap_python_watch(s->rec->python, generation ? &watch : NULL);
+	pthread_mutex_unlock(&rec->lock);
 }
 
 void codes_forget(struct sampler *s)
