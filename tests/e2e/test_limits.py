@@ -317,6 +317,17 @@ def freezer(tmp_path):
         yield group
 
 
+@contextlib.contextmanager
+def recording_in(freezer, options):
+    """A recording that is under way, of a program in that cgroup."""
+    with limited("--threads", "2") as target:
+        freezer.take(target.pid)
+        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
+            running.wait_recording()
+            goes_on(target)
+            yield target, running
+
+
 @both
 def test_frozen_before(options, freezer, digest):
     """It runs, and does not stop: refused, whatever was asked for."""
@@ -333,17 +344,14 @@ def test_frozen_before(options, freezer, digest):
 
 @both
 def test_frozen_for_a_while(options, freezer, digest):
-    with limited("--threads", "2") as target:
-        freezer.take(target.pid)
-        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
-            running.wait_recording()
-            for _ in range(3):
-                goes_on(target)
-                with freezer.frozen():
-                    assert running.process.poll() is None
+    with recording_in(freezer, options) as (target, running):
+        for _ in range(3):
             goes_on(target)
-            running.process.terminate()
-            result = running.finish()
+            with freezer.frozen():
+                assert running.process.poll() is None
+        goes_on(target)
+        running.process.terminate()
+        result = running.finish()
         assert result.code == EXIT_DONE, result
         assert result.json["ended_by"] == "signal" and result.json["engine"] == "probe", result
         check_clean(target.pid)
@@ -354,21 +362,17 @@ def test_frozen_for_a_while(options, freezer, digest):
 @both
 def test_frozen_at_the_end(options, freezer, digest):
     """What cannot be taken out passes calls on, and clean takes it out later."""
-    with limited("--threads", "2") as target:
-        freezer.take(target.pid)
-        with Running("trace", "-v", "--json", "-d", "60s", *options, target.pid) as running:
-            running.wait_recording()
-            goes_on(target)
-            with freezer.frozen():
-                running.process.terminate()
-                result = running.finish()
-                assert result.code == EXIT_PROCESS, result
-                assert result.json["totals"]["allocated_blocks"] > 0, result
-                assert "did not stop" in result.err or "inside a probe" in result.err, result
-                assert "heaptap clean %d" % target.pid in result.err, result
-                assert ours(target.pid)
-                early = run("clean", target.pid, "--json")
-                assert early.code == EXIT_PROCESS, early
+    with recording_in(freezer, options) as (target, running):
+        with freezer.frozen():
+            running.process.terminate()
+            result = running.finish()
+            assert result.code == EXIT_PROCESS, result
+            assert result.json["totals"]["allocated_blocks"] > 0, result
+            assert "did not stop" in result.err or "inside a probe" in result.err, result
+            assert "heaptap clean %d" % target.pid in result.err, result
+            assert ours(target.pid)
+            early = run("clean", target.pid, "--json")
+            assert early.code == EXIT_PROCESS, early
         goes_on(target)
         answer = run_json("clean", target.pid)
         assert answer["found"] and answer["removed"], answer

@@ -186,24 +186,36 @@ static void finds_threads_of_all_interpreters(void **state)
 	image_destroy(image);
 }
 
-/* A thread ended, its state is freed but holds what it held, and a new thread
- * got the same stack. */
+/* Two threads, 0xA0 being the newer one; its state. */
+static uint64_t two_threads(struct image *image, uint64_t interp, uint64_t *last_ret)
+{
+	image_runtime(image, interp);
+	*last_ret = image_thread(image, interp, 0xB0, 11, 0);
+	return image_thread(image, interp, 0xA0, 10, 0);
+}
+
+/* That one's state is freed, but holds what it held. */
+static void end_first(struct image *image, uint64_t interp, uint64_t last)
+{
+	const struct tap_python_layout *layout = &image->python.layout;
+
+	image_set(image, interp, layout->interpreter.threads_head, last);
+	image_set(image, last, layout->thread.prev, 0);
+}
+
+/* A thread ended, and a new thread got the same stack. */
 static void a_freed_thread_state_is_not_believed(void **state)
 {
 	struct image *image = image_create(12);
 	struct tap_python *python = &image->python;
-	const struct tap_python_layout *layout = &python->layout;
-	uint64_t interp = image_interpreter(image, 0, 0), last, old, young;
+	uint64_t interp = image_interpreter(image, 0, 0), last, young;
+	uint64_t old = two_threads(image, interp, &last);
 
 	(void)state;
-	image_runtime(image, interp);
-	last = image_thread(image, interp, 0xB0, 11, 0);
-	old = image_thread(image, interp, 0xA0, 10, 0);
 	image_seal(image);
 	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
 	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
-	image_set(image, interp, layout->interpreter.threads_head, last);
-	image_set(image, last, layout->thread.prev, 0);
+	end_first(image, interp, last);
 	image_seal(image);
 	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == 0);
 	young = image_thread(image, interp, 0xA0, 12, 0);
@@ -257,19 +269,15 @@ static void a_freed_state_that_held_the_gil_is_not_believed(void **state)
 {
 	struct image *image = image_create(14);
 	struct tap_python *python = &image->python;
-	const struct tap_python_layout *layout = &python->layout;
-	uint64_t interp = image_interpreter(image, 0, 0), last, old, young;
+	uint64_t interp = image_interpreter(image, 0, 0), last, young;
+	uint64_t old = two_threads(image, interp, &last);
 
 	(void)state;
-	image_runtime(image, interp);
-	last = image_thread(image, interp, 0xB0, 11, 0);
-	old = image_thread(image, interp, 0xA0, 10, 0);
-	image_set32(image, old, layout->thread.holds_gil, 1);
+	image_set32(image, old, python->layout.thread.holds_gil, 1);
 	image_seal(image);
 	for (int round = 0; round < 2; round++)
 		assert_true(tap_python_thread(python, 10, 0xA0, NULL) == old);
-	image_set(image, interp, layout->interpreter.threads_head, last);
-	image_set(image, last, layout->thread.prev, 0);
+	end_first(image, interp, last);
 	young = image_thread(image, interp, 0xA0, 10, 0);
 	image_seal(image);
 	assert_true(tap_python_thread(python, 10, 0xA0, NULL) == young);

@@ -39,8 +39,8 @@ struct tap_error *tap_probes_check_filters(
 
 /* Maps the region within 2 GiB of near, not armed. UNSUPPORTED where there is
  * no room, where a limit of the process's memory would leave it less room than
- * the region takes, or where nothing may be injected; TIMEOUT where no thread can be borrowed
- * now. */
+ * the region takes, or where nothing may be injected; TIMEOUT where no thread can
+ * be borrowed now. */
 struct tap_error *tap_probes_create(
 	struct tap_target *target, uint64_t near, struct tap_probes **ret);
 
