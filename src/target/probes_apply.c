@@ -2,9 +2,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/cleanup.h"
+#include "heaptap/base/clock.h"
 #include "target/probes_internal.h"
+
+#define UNMAP_BOUND_NS UINT64_C(500000000)
+#define UNMAP_PAUSE_NS 1000000
 
 /* One write that stays within a page: all of it is there, or nothing, also
  * where we are killed. A breakpoint first, for the sake of threads that are
@@ -143,7 +148,7 @@ static size_t restore(struct tap_probes *probes)
 	return foreign;
 }
 
-static struct tap_error *unmap(struct tap_probes *probes, struct tap_target *target)
+static struct tap_error *unmap_now(struct tap_probes *probes, struct tap_target *target)
 {
 	struct range code = {probes->region, probes->region + TAP_PROBE_CODE_BYTES};
 	int64_t result = 0;
@@ -163,6 +168,24 @@ static struct tap_error *unmap(struct tap_probes *probes, struct tap_target *tar
 	if (!err)
 		probes->region = 0;
 	probes_continue(target);
+	return err;
+}
+
+/* A thread may be in a call that is not to be stopped for a moment only: the
+ * parent of a vfork, for one. */
+static struct tap_error *unmap(struct tap_probes *probes, struct tap_target *target)
+{
+	uint64_t deadline = tap_clock_ns() + UNMAP_BOUND_NS;
+	struct tap_error *err = unmap_now(probes, target);
+
+	while (err && err->code == TAP_ERR_TIMEOUT && tap_clock_ns() < deadline) {
+		struct timespec pause = {0, UNMAP_PAUSE_NS};
+
+		tap_error_free(err);
+		nanosleep(&pause, NULL);
+		events_serve(target);
+		err = unmap_now(probes, target);
+	}
 	return err;
 }
 
