@@ -16,6 +16,9 @@
 /* One answer that came late, on a machine that is busy, is no cost that a larger
  * interval would save: what counts is half a second and this window, both. */
 #define SMOOTH_NS 500e6
+/* Of what samples may take: how much is aimed at, so that it stays below when
+ * the program allocates a little more. */
+#define AIM 0.7
 /* A few waits say little. */
 #define SAMPLES_LEAST 16
 #define LONG_WINDOW_NS 200e6
@@ -120,12 +123,13 @@ void control_begin(struct sampler *s)
 	s->began_ns = s->began.ns;
 }
 
-/* By how much larger an interval would have kept to the budget. What the samples
+/* By how much larger an interval would have kept well within the budget. What the samples
  * took the program would have had for itself, and asked for memory in it. */
 static double rise(double share, double budget, double samples)
 {
 	double taken = fmin(share, SHARE_MAX);
 
+	budget *= AIM;
 	return fmin(taken / (1 - taken) * (1 - budget) / budget,
 		fmax(RISE_MAX, samples / KEEP_SAMPLES));
 }

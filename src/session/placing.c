@@ -188,6 +188,21 @@ static struct tap_error *find_entries(struct recorder *rec)
 	return NULL;
 }
 
+/* A sampled realloc of CPython's calls the C library's, which is one too: that
+ * stack leads through the probe. */
+static void tell_unwinder(struct sampler *s)
+{
+	uint64_t region = tap_probes_private_addr(s->probes) - TAP_PROBE_PRIVATE_AT;
+	const struct tap_probe_frame *frame = &tap_probe_frame;
+	size_t size;
+
+	tap_probe_common(&size);
+	tap_unwinder_add_code(s->rec->unwinder,
+		&(struct tap_unwind_code){region, region + size, TAP_DWARF_RBX, frame->cfa_offset,
+			frame->ra_offset, frame->rbx_offset, frame->rbp_offset, frame->r12_offset,
+			frame->r13_offset, frame->r14_offset, frame->r15_offset});
+}
+
 static struct tap_error *place(struct sampler *s)
 {
 	struct recorder *rec = s->rec;
@@ -212,6 +227,7 @@ static struct tap_error *place(struct sampler *s)
 		err = add_entries(s);
 	if (err)
 		return err;
+	tell_unwinder(s);
 	add_tables(s);
 	err = sampler_arm(s);
 	return err ? err : tap_probes_apply(s->probes, rec->target);

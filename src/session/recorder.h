@@ -134,6 +134,7 @@ struct recorder {
 	uint64_t held_ns; /* the target's time that stops took, over all attaches */
 	uint64_t hits;
 	bool sampled; /* probes: not every call was seen */
+	uint64_t unseen_ns; /* for so long none was: an answer had come too late */
 	bool old_unknown; /* probes: blocks from before the start were not found, so that their
 	                   * frees go unseen */
 	uint64_t sample_interval_bytes;

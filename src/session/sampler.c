@@ -148,6 +148,7 @@ static void check_armed(struct sampler *s)
 				REARMS_MAX + 1));
 		return;
 	}
+	s->out_ns += tap_clock_ns() - s->out_since_ns;
 	s->out_since_ns = 0;
 	s->generation++;
 	codes_watch(s);
@@ -228,6 +229,7 @@ static void finish(struct sampler *s)
 	/* Also where it has fallen to nothing since; and what came while the target was
 	 * left alone was not seen. */
 	rec->sampled = s->largest_interval_bytes > 0 || s->rearms || s->out_since_ns;
+	rec->unseen_ns += s->out_ns + (s->out_since_ns ? tap_clock_ns() - s->out_since_ns : 0);
 	/* Who waits is let go; what was posted too late is none of this recording. */
 	atomic_store(&s->answering, false);
 	tap_error_free(tap_probes_disarm(s->probes));

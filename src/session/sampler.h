@@ -83,6 +83,7 @@ struct sampler {
 	uint64_t rearms;
 	uint64_t checked_ns; /* that the target is there, and has the probes */
 	uint64_t out_since_ns; /* since when the target has been out, 0: it is in */
+	uint64_t out_ns;       /* how long it was out before that */
 	/* reclaim.c: as it was at the last look */
 	struct {
 		uint64_t since_ns;

@@ -9,6 +9,7 @@
 #include "session/recorder.h"
 
 #define INLINED_MAX 16
+#define SEEN_LEAST_S 0.1
 
 /* Frames that a captured frame stands for, more than one where functions were
  * inlined into it. */
@@ -185,10 +186,13 @@ static void add_cell(struct sums *sums, const struct tap_ledger_cell *cell)
 	sums->variance += cell->variance;
 }
 
+/* unseen: the time in which nothing was, in times of the time in which all was. */
 static void round_site(
 	struct tap_trace_site *site, const struct sums *sums, double replaced,
-	double replaced_variance, double duration_s)
+	double replaced_variance, double duration_s, double unseen)
 {
+	double missed;
+
 	site->live_bytes = llround(sums->live_bytes);
 	site->live_blocks = llround(sums->live_blocks);
 	site->allocated_bytes = (uint64_t)llround(sums->allocated_bytes);
@@ -196,7 +200,9 @@ static void round_site(
 	site->freed_bytes = (uint64_t)llround(sums->freed_bytes);
 	site->replaced_bytes = llround(replaced);
 	site->growth_bytes = site->live_bytes - site->replaced_bytes;
-	site->standard_error_bytes = sqrt(fmax(0, sums->variance) + replaced_variance);
+	missed = (double)site->growth_bytes * unseen;
+	site->standard_error_bytes =
+		sqrt(fmax(0, sums->variance) + replaced_variance + missed * missed);
 	if (duration_s > 0)
 		site->growth_bytes_per_s = (double)site->growth_bytes / duration_s;
 }
@@ -334,6 +340,9 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	struct builder b = {.rec = rec, .report = report};
 	size_t cells = tap_ledger_cells(rec->ledger)->count;
 	struct tap_growth_cell *growth = tap_alloc((cells + 1) * sizeof(*growth));
+	double unseen = report->unseen_s > 0 ?
+		report->unseen_s / fmax(report->duration_s - report->unseen_s, SEEN_LEAST_S) :
+		0;
 	double *replaced, *variance;
 
 	/* What changed since the last tick came by. */
@@ -347,7 +356,7 @@ void sites_build(struct recorder *rec, struct tap_trace_report *report,
 	tap_growth_net(growth, cells, tap_ledger_classes(rec->ledger), replaced, variance);
 	for (size_t i = 0; i < report->sites.count; i++)
 		round_site(&report->sites.items[i], &b.sums.items[i], replaced[i], variance[i],
-			report->duration_s);
+			report->duration_s, unseen);
 	choose_stacks(&b);
 	correlate(&b, memory_bytes, ticks);
 	fill_totals(rec, report);

@@ -309,6 +309,7 @@ static void fill_head(struct clockwork *clockwork, struct tap_trace_report *repo
 	report->duration_s = end_ns > start_ns ? (double)(end_ns - start_ns) / NS_PER_S : 0;
 	report->engine = engine_name(rec);
 	report->exact = !rec->sampled && !rec->missed;
+	report->unseen_s = fmin((double)rec->unseen_ns / NS_PER_S, report->duration_s);
 	report->sample_interval_bytes = rec->sample_interval_bytes;
 	report->overhead_fixed = rec->overhead_fixed;
 	report->overhead_samples = rec->overhead_samples;

@@ -144,6 +144,8 @@ const struct tap_row *tap_rows_at(
 	uint64_t *slot;
 	bool added;
 
+	if (pc >= rows->code_start && pc < rows->code_end)
+		return &rows->code;
 	if (rows->rows.count >= ROWS_MAX)
 		tap_rows_clear(rows);
 	slot = tap_map_put(&rows->by_pc, pc, &added);

@@ -50,6 +50,7 @@ struct tap_row_full {
 struct tap_row {
 	bool found;    /* there is call frame information */
 	bool signal;   /* the caller was interrupted: its pc is exact */
+	bool hidden;   /* of code that was told of: no frame of the program's */
 	uint8_t cfa_register;
 	int32_t cfa_offset;
 	struct tap_rule rules[TAP_ROW_RULES];
@@ -57,6 +58,8 @@ struct tap_row {
 };
 
 struct tap_rows {
+	uint64_t code_start, code_end; /* code that was told of */
+	struct tap_row code;           /* and the row for all of it */
 	struct tap_map by_pc; /* of index + 1 in rows */
 	TAP_VECTOR(struct tap_row) rows;
 };

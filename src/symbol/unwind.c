@@ -17,6 +17,21 @@ struct tap_unwinder *tap_unwinder_create(struct tap_symbols *symbols)
 	return unwinder;
 }
 
+void tap_unwinder_add_code(struct tap_unwinder *unwinder, const struct tap_unwind_code *code)
+{
+	/* In the order of tap_row_registers. */
+	const int32_t offsets[TAP_ROW_RULES] = {code->rbx_offset, code->rbp_offset, code->r12_offset,
+		code->r13_offset, code->r14_offset, code->r15_offset, code->ra_offset};
+	struct tap_row row = {.found = true, .hidden = true,
+		.cfa_register = (uint8_t)code->cfa_register, .cfa_offset = code->cfa_offset};
+
+	for (int i = 0; i < TAP_ROW_RULES; i++)
+		row.rules[i] = (struct tap_rule){offsets[i], TAP_RULE_SAVED};
+	unwinder->rows.code_start = code->start;
+	unwinder->rows.code_end = code->end;
+	unwinder->rows.code = row;
+}
+
 void tap_unwinder_forget(struct tap_unwinder *unwinder)
 {
 	tap_rows_clear(&unwinder->rows);
@@ -86,13 +101,14 @@ size_t tap_unwind(struct tap_unwinder *unwinder, struct tap_memory *memory,
 	while (result == TAP_LEAVE_DONE && count < capacity) {
 		const struct tap_row *row =
 			tap_rows_at(&unwinder->rows, unwinder->symbols, tap_cursor_pc(&cursor));
-		struct tap_native_frame *frame = &frames[count++];
+		struct tap_native_frame *frame = &frames[count];
 
 		frame->pc = cursor.regs.rip;
 		/* A signal's trampoline was never called: its own pc is meant. */
 		frame->is_call = !(cursor.known & TAP_UNWIND_EXACT_PC) && !(row && row->signal);
 		frame->trust = trust;
 		cursor.cfa = 0;
+		count += !(row && row->hidden);
 		result = leave(&cursor, row, &trust);
 		frame->cfa = cursor.cfa;
 	}

@@ -102,9 +102,14 @@ static struct tap_error *share_memfd(struct tap_probes *probes, struct borrowed 
 		err = tap_error_errno(errno, "cannot open the memory shared with %d", probes->pid);
 	else if (ftruncate(probes->fd, (off_t)TAP_PROBE_SHARED_BYTES))
 		err = tap_error_errno(errno, "cannot size the memory shared with %d", probes->pid);
+	/* All of it at once, before the curve of its RSS begins: pages that it met one
+	 * after the other would look like growth. They are ours, not its cgroup's. */
+	if (!err)
+		fallocate(probes->fd, 0, 0, (off_t)TAP_PROBE_SHARED_BYTES);
 	if (!err)
 		err = CALL(borrowed, &result, mmap, at, TAP_PROBE_SHARED_BYTES,
-			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, (uint64_t)fd, 0);
+			PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, (uint64_t)fd,
+			0);
 	tap_error_free(CALL(borrowed, &result, close, (uint64_t)fd));
 	return err;
 }

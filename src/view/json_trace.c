@@ -107,6 +107,7 @@ void tap_view_trace_json(FILE *out, const struct tap_trace_report *report, size_
 	json_object_set_new(document, "duration_s", tap_json_number(report->duration_s));
 	json_object_set_new(document, "engine", tap_json_text(report->engine));
 	json_object_set_new(document, "exact", json_boolean(report->exact));
+	json_object_set_new(document, "unseen_s", tap_json_number(report->unseen_s));
 	json_object_set_new(
 		document, "sample_interval_bytes", tap_json_bytes(report->sample_interval_bytes));
 	json_object_set_new(document, "overhead", overhead(report));

@@ -38,6 +38,9 @@ static void show_how(const struct tap_page *page, const struct tap_trace_report 
 		fputs(report->exact ? "every call seen" : "not every call seen", page->out);
 	if (!probes)
 		fputs(" by breakpoints", page->out);
+	if (report->unseen_s > 0)
+		fprintf(page->out, ", nothing seen for %s",
+			tap_text_duration(size, report->unseen_s));
 	if (!isfinite(overhead))
 		return;
 	fputs(", overhead ", page->out);

@@ -18,6 +18,10 @@ def main():
     size = int(sys.argv[3]) if len(sys.argv) > 3 else 1000
     for _ in range(100):
         remember(size)
+    # Room for some more: the list's array is not moved in the very moment in which
+    # heaptap looks for the blocks that exist.
+    CACHE.extend([None] * 70)
+    del CACHE[100:]
     ready(function="remember", rate=rate, size=size)
     for _ in paced(rate):
         log.begin()

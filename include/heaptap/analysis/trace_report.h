@@ -53,7 +53,9 @@ struct tap_trace_site {
 	uint64_t allocated_blocks;
 	uint64_t freed_bytes;
 	double growth_bytes_per_s;
-	double standard_error_bytes; /* of growth_bytes; 0 where every call was seen */
+	double standard_error_bytes; /* of growth_bytes; 0 where every call was seen. What may
+	                              * have come in unseen_s, at the rate of the time that was
+	                              * seen, is in it. */
 	double rss_correlation;    /* NAN where it cannot be said */
 	double rss_share;          /* of RSS + swap growth, 0 to 1; NAN where RSS did not grow */
 	struct tap_frame_list stack; /* the heaviest of the site, innermost first */
@@ -77,6 +79,7 @@ struct tap_trace_report {
 	double duration_s;      /* until the first was lifted */
 	const char *engine;     /* "probe" or "breakpoint" */
 	bool exact;             /* every call was seen */
+	double unseen_s;        /* of duration_s: probes were out, as an answer came too late */
 	uint64_t sample_interval_bytes;
 	double overhead_fixed, overhead_samples; /* shares of the target's time */
 	struct tap_verdict verdict;

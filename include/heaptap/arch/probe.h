@@ -235,6 +235,16 @@ static inline uint32_t tap_probe_slot_index(uint64_t fs_base, uint64_t multiplie
 /* The common part: bytes to be laid at the region's start. */
 const uint8_t *tap_probe_common(size_t *size_ret);
 
+/* How the common part is left that made a sampled call, from the return address
+ * of that on: the CFA is cfa_offset behind rbx; what it has saved lies at
+ * these offsets from the CFA. */
+struct tap_probe_frame {
+	int32_t cfa_offset;
+	int32_t ra_offset;
+	int32_t rbx_offset, rbp_offset, r12_offset, r13_offset, r14_offset, r15_offset;
+};
+extern const struct tap_probe_frame tap_probe_frame;
+
 /* Code for one entry point, to be laid at `at` in the region's code part.
  * original: where the call goes on (a relocated prologue, or a function).
  * *entry_ret: the address that is jumped to. NOMEM where capacity is too

@@ -36,6 +36,18 @@ struct tap_unwinder *tap_unwinder_create(struct tap_symbols *symbols);
 void tap_unwinder_forget(struct tap_unwinder *unwinder);
 void tap_unwinder_destroy(struct tap_unwinder *unwinder); /* takes NULL */
 
+/* Code that no file describes, from start (inclusive) to end, all of it in one
+ * frame: how that is left. The frame itself is in no stack. It holds until the
+ * unwinder is destroyed; the last one that was told counts. */
+struct tap_unwind_code {
+	uint64_t start, end;
+	unsigned cfa_register; /* DWARF number */
+	int32_t cfa_offset;
+	int32_t ra_offset; /* from the CFA */
+	int32_t rbx_offset, rbp_offset, r12_offset, r13_offset, r14_offset, r15_offset;
+};
+void tap_unwinder_add_code(struct tap_unwinder *unwinder, const struct tap_unwind_code *code);
+
 /* Registers by DWARF number as a bit mask: which of regs are known. */
 #define TAP_UNWIND_ALL UINT32_MAX
 /* rip is where the thread stands (or was interrupted), not a return address

@@ -482,3 +482,18 @@ IN_PROBE void tap_probe_freeing(struct frame *frame)
 	if (cell && change_cell(cell, word, TAP_PROBE_CELL_FREED))
 		note_freed(shared, cell);
 }
+
+/* For heaptap itself: nothing in the section refers to it. The frame ends with
+ * the return address. */
+#define FROM_CFA(field) ((int32_t)offsetof(struct frame, field) - (int32_t)sizeof(struct frame))
+
+const struct tap_probe_frame tap_probe_frame = {
+	.cfa_offset = sizeof(struct frame),
+	.ra_offset = FROM_CFA(return_addr),
+	.rbx_offset = FROM_CFA(rbx),
+	.rbp_offset = FROM_CFA(rbp),
+	.r12_offset = FROM_CFA(r12),
+	.r13_offset = FROM_CFA(r13),
+	.r14_offset = FROM_CFA(r14),
+	.r15_offset = FROM_CFA(r15),
+};
