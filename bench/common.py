@@ -2,6 +2,7 @@
 """What bench/run and bench/sample share: where things are, and how they are
 made."""
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from measure import Failed
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CACHE = pathlib.Path("/var/tmp/heaptap-bench")
+PYTHON = "/usr/bin/python3"
 PACKAGES = ("memray", "numpy", "pandas")
 PROGRAMS = ("bench/bench_churn", "bench/bench_handshake", "bench/bench_waits")
 
@@ -26,7 +28,9 @@ class Bench:
     def __init__(self, options):
         self.build = options.build.resolve()
         self.heaptap = self.build / "heaptap"
-        self.venv = CACHE / "venv"
+        # One for each interpreter.
+        self.venv = CACHE / ("venv" if options.python == PYTHON else
+                             "venv" + re.sub(r"\W+", "-", options.python))
         self.base_python = options.python
         self.python = self.venv / "bin" / "python"
         self.absent = {}
@@ -36,7 +40,7 @@ class Bench:
         parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build-bench",
                             metavar="DIR",
                             help="a build of heaptap; made where it is not there")
-        parser.add_argument("--python", default="/usr/bin/python3", metavar="FILE",
+        parser.add_argument("--python", default=PYTHON, metavar="FILE",
                             help="what Python scripts run on, in a venv below %s" % CACHE)
 
     def make(self, workloads):
