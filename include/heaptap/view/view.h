@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include "heaptap/analysis/clean_report.h"
+#include "heaptap/analysis/heap_report.h"
 #include "heaptap/analysis/info_report.h"
 #include "heaptap/analysis/stack_report.h"
 #include "heaptap/analysis/trace_report.h"
@@ -52,6 +53,15 @@ void tap_view_trace_text(
 	FILE *out, const struct tap_trace_report *report, const struct tap_view_options *options);
 /* At most limit sites. */
 void tap_view_trace_json(FILE *out, const struct tap_trace_report *report, size_t limit);
+
+void tap_view_report_text(
+	FILE *out, const struct tap_heap_report *report, const struct tap_view_options *options);
+/* At most limit rows of each table. */
+void tap_view_report_json(FILE *out, const struct tap_heap_report *report, size_t limit);
+
+void tap_view_types_text(
+	FILE *out, const struct tap_heap_report *report, const struct tap_view_options *options);
+void tap_view_types_json(FILE *out, const struct tap_heap_report *report, size_t limit);
 
 void tap_view_clean_text(
 	FILE *out, const struct tap_clean_report *report, const struct tap_view_options *options);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/map.h"
+#include "session/heap_findings.h"
+#include "session/preview.h"
+
+static bool is_object(const struct heap_model *model, uint32_t node)
+{
+	return heap_model_type(model, node) != UINT32_MAX;
+}
+
+/* --- what nothing holds ---------------------------------------------------------- */
+
+/* A block that no object leads to either: a cycle's buffers belong to it. */
+static bool is_lost_block(const struct heap_model *model, uint32_t node)
+{
+	const uint32_t *referrers;
+	size_t count;
+
+	if (is_object(model, node) || tap_graph_is_reached(model->graph, node))
+		return false;
+	referrers = tap_graph_referrers(model->graph, node, &count);
+	for (size_t i = 0; i < count; i++)
+		if (is_object(model, referrers[i]))
+			return false;
+	return true;
+}
+
+static void add_lost_block(const struct heap_model *model, uint32_t node,
+	struct tap_map *group_of, struct tap_unreachable *lost)
+{
+	uint64_t owned = tap_graph_owned(model->graph, node), *slot;
+	struct tap_lost_group *group;
+	bool added;
+
+	lost->c_blocks++;
+	lost->c_bytes += owned;
+	slot = tap_map_put(group_of, tap_graph_size(model->graph, node), &added);
+	if (added) {
+		group = tap_vector_add(&lost->groups);
+		*slot = lost->groups.count - 1;
+		group->size_bytes = tap_graph_size(model->graph, node);
+		group->preview = preview_block(model->look, model->strings,
+			tap_graph_addr(model->graph, node), group->size_bytes);
+	}
+	group = &lost->groups.items[*slot];
+	group->count++;
+	group->bytes += owned;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct tap_lost_group *left = a, *right = b;
+
+	return (left->bytes < right->bytes) - (left->bytes > right->bytes);
+}
+
+static int by_count(const void *a, const void *b)
+{
+	const struct tap_type_count *left = a, *right = b;
+
+	return (left->count < right->count) - (left->count > right->count);
+}
+
+static void add_lost_types(
+	const struct heap_model *model, const uint64_t *counts, struct tap_unreachable *lost)
+{
+	uint32_t types = model->python ? tap_python_heap_types(model->python) : 0;
+
+	for (uint32_t type = 0; type < types; type++)
+		if (counts[type])
+			tap_vector_push(&lost->python_types,
+				((struct tap_type_count){
+					tap_strings_add(model->strings,
+						tap_python_heap_type(model->python, type)->name),
+					counts[type]}));
+	if (lost->python_types.count)
+		qsort(lost->python_types.items, lost->python_types.count,
+			sizeof(*lost->python_types.items), by_count);
+}
+
+void heap_findings_lost(const struct heap_model *model, struct tap_heap_report *report)
+{
+	uint32_t types = model->python ? tap_python_heap_types(model->python) : 0;
+	uint64_t *counts = tap_alloc((types + (size_t)1) * sizeof(*counts));
+	struct tap_unreachable *lost = &report->unreachable;
+	struct tap_map group_of = {0};
+
+	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
+		if (tap_graph_is_reached(model->graph, node)) {
+			if (!is_object(model, node) &&
+				!(model->started[node / 64] >> node % 64 & 1))
+				lost->interior_blocks++;
+			continue;
+		}
+		if (is_lost_block(model, node)) {
+			add_lost_block(model, node, &group_of, lost);
+			continue;
+		}
+		lost->python_bytes += tap_graph_owned(model->graph, node);
+		if (is_object(model, node)) {
+			lost->python_objects++;
+			counts[heap_model_type(model, node)]++;
+		}
+	}
+	if (lost->groups.count)
+		qsort(lost->groups.items, lost->groups.count, sizeof(*lost->groups.items),
+			by_bytes);
+	add_lost_types(model, counts, lost);
+	tap_map_deinit(&group_of);
+	free(counts);
+}
+
+/* --- types ------------------------------------------------------------------------- */
+
+struct by_type {
+	uint64_t count, own_bytes, retained_bytes;
+};
+
+/* Instances that another one of their type dominates are part of what that
+ * retains. The next of the same type above is looked for so far. */
+#define ABOVE_MAX 64
+
+static bool is_outermost(const struct heap_model *model, uint32_t node)
+{
+	uint32_t type = heap_model_type(model, node), above = node;
+
+	for (int i = 0; i < ABOVE_MAX; i++) {
+		above = tap_graph_dominator(model->graph, above);
+		if (above == TAP_GRAPH_NONE)
+			return true;
+		if (heap_model_type(model, above) == type)
+			return false;
+	}
+	return true;
+}
+
+static int by_own(const void *a, const void *b)
+{
+	const struct tap_heap_type *left = a, *right = b;
+
+	if (left->own_bytes != right->own_bytes)
+		return left->own_bytes < right->own_bytes ? 1 : -1;
+	return strcmp(left->type, right->type);
+}
+
+void heap_findings_types(const struct heap_model *model, struct tap_heap_report *report)
+{
+	uint32_t types = model->python ? tap_python_heap_types(model->python) : 0;
+	struct by_type *sums = tap_alloc((types + (size_t)1) * sizeof(*sums));
+
+	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
+		struct tap_python_object object;
+		struct by_type *sum;
+
+		if (!heap_model_object(model, node, &object))
+			continue;
+		sum = &sums[object.type];
+		sum->count++;
+		sum->own_bytes += tap_python_heap_sizeof(model->python, &object);
+		if (tap_graph_is_reached(model->graph, node) && is_outermost(model, node))
+			sum->retained_bytes += tap_graph_retained(model->graph, node);
+	}
+	for (uint32_t type = 0; type < types; type++)
+		if (sums[type].count)
+			tap_vector_push(&report->types,
+				((struct tap_heap_type){
+					.type = tap_strings_add(model->strings,
+						tap_python_heap_type(model->python, type)->name),
+					.count = sums[type].count,
+					.own_bytes = sums[type].own_bytes,
+					.retained_bytes = sums[type].retained_bytes}));
+	if (report->types.count)
+		qsort(report->types.items, report->types.count, sizeof(*report->types.items),
+			by_own);
+	free(sums);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+#include "heaptap/base/alloc.h"
+#include "heaptap/base/cleanup.h"
+#include "heaptap/base/log.h"
+#include "heaptap/base/text.h"
+#include "session/heap_model.h"
+#include "session/heap_scan.h"
+
+/* A node's tag: its type's number plus 1, 0 for a plain block; whether pymalloc
+ * handed it out; and what lies in front of the object, in units of 8 bytes. */
+#define TAG_TYPE_MASK ((UINT32_C(1) << 28) - 1)
+#define TAG_POOLED (UINT32_C(1) << 28)
+#define TAG_LEAD_SHIFT 29
+#define LEAD_UNIT 8
+
+static bool get_bit(const uint64_t *bits, uint32_t node)
+{
+	return bits[node / 64] >> node % 64 & 1;
+}
+
+static void set_bit(uint64_t *bits, uint32_t node)
+{
+	bits[node / 64] |= UINT64_C(1) << node % 64;
+}
+
+bool heap_model_is_pooled(const struct heap_model *model, uint32_t node)
+{
+	return tap_graph_tag(model->graph, node) & TAG_POOLED;
+}
+
+uint32_t heap_model_type(const struct heap_model *model, uint32_t node)
+{
+	return (tap_graph_tag(model->graph, node) & TAG_TYPE_MASK) - 1;
+}
+
+static uint32_t lead_of(const struct heap_model *model, uint32_t node)
+{
+	return (tap_graph_tag(model->graph, node) >> TAG_LEAD_SHIFT) * LEAD_UNIT;
+}
+
+bool heap_model_object(
+	const struct heap_model *model, uint32_t node, struct tap_python_object *ret)
+{
+	uint32_t type = heap_model_type(model, node);
+
+	if (type == UINT32_MAX)
+		return false;
+	ret->type = type;
+	ret->lead_bytes = lead_of(model, node);
+	ret->addr = tap_graph_addr(model->graph, node) + ret->lead_bytes;
+	return true;
+}
+
+/* --- nodes ------------------------------------------------------------------ */
+
+static bool on_chunk(void *context, const struct tap_heap_block *block)
+{
+	struct heap_model *model = context;
+
+	tap_graph_add_node(
+		model->graph, block->addr, block->usable_bytes, block->chunk_bytes, 0);
+	return true;
+}
+
+static bool on_pool_block(void *context, uint64_t addr, uint32_t block_bytes)
+{
+	struct heap_model *model = context;
+
+	tap_graph_add_node(model->graph, addr, block_bytes, block_bytes, TAG_POOLED);
+	return true;
+}
+
+static void walk_c_heap(struct heap_model *model)
+{
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_heap_walk walk = {0};
+
+	err = tap_glibc_open(model->look->symbols, model->look->memory, model->pid, &model->glibc);
+	if (!err)
+		err = tap_glibc_walk(model->glibc, on_chunk, model, &walk);
+	if (err)
+		tap_log_detail("the C heap: %s", err->message);
+	if (walk.stops) {
+		_cleanup_free_ char *text = tap_format("the C heap at 0x%llx: %s",
+			(unsigned long long)walk.stop_addr, walk.stop_reason);
+
+		model->stopped_by = tap_strings_add(model->strings, text);
+	}
+}
+
+static struct tap_error *walk_pools(struct heap_model *model)
+{
+	struct tap_pool_walk walk = {0};
+	struct tap_error *err;
+
+	if (!model->look->python || !tap_python_info(model->look->python)->supported)
+		return NULL;
+	err = tap_python_heap_open(model->look->python, &model->look->maps, &model->python);
+	if (!err)
+		err = tap_python_pools_walk(model->look->python, model->pid, &model->look->maps,
+			on_pool_block, model, &walk);
+	if (walk.mismatches && !model->stopped_by) {
+		_cleanup_free_ char *text = tap_format(
+			"%llu pools of pymalloc do not add up", (unsigned long long)walk.mismatches);
+
+		model->stopped_by = tap_strings_add(model->strings, text);
+	}
+	return err;
+}
+
+/* Which of them are objects of CPython's. */
+static void find_objects(struct heap_model *model)
+{
+	struct heap_window window = {.memory = model->look->memory};
+	struct tap_graph *graph = model->graph;
+
+	for (uint32_t node = 0; node < tap_graph_count(graph); node++) {
+		uint64_t addr = tap_graph_addr(graph, node), size = tap_graph_size(graph, node);
+		const uint8_t *bytes = heap_window_at(&window, addr, size < 64 ? size : 64);
+		struct tap_python_object object;
+
+		model->live_bytes += tap_graph_owned(graph, node);
+		model->blocks++;
+		if (!model->python || !bytes ||
+			!tap_python_heap_object(model->python, addr, bytes, size, &object))
+			continue;
+		model->objects++;
+		tap_graph_set_tag(graph, node,
+			(tap_graph_tag(graph, node) & TAG_POOLED) | (object.type + 1) |
+				object.lead_bytes / LEAD_UNIT << TAG_LEAD_SHIFT);
+	}
+	heap_window_deinit(&window);
+}
+
+/* --- edges ------------------------------------------------------------------ */
+
+struct linking {
+	struct heap_model *model;
+	uint32_t from; /* TAP_GRAPH_NONE: a root */
+	enum heap_root_rank rank;
+	uint32_t label;
+};
+
+static void link_to(struct linking *linking, uint64_t addr)
+{
+	struct heap_model *model = linking->model;
+	uint32_t to = tap_graph_find(model->graph, addr);
+	uint64_t begin;
+
+	if (to == TAP_GRAPH_NONE)
+		return;
+	begin = tap_graph_addr(model->graph, to);
+	if (addr == begin || addr == begin + lead_of(model, to))
+		set_bit(model->started, to);
+	if (linking->from == TAP_GRAPH_NONE)
+		tap_graph_add_root(model->graph, to, (uint8_t)linking->rank, linking->label);
+	else
+		tap_graph_add_edge(model->graph, linking->from, to);
+}
+
+static bool on_reference(void *context, uint64_t addr)
+{
+	link_to(context, addr);
+	return true;
+}
+
+static void on_word(void *context, uint64_t at, uint64_t word)
+{
+	(void)at;
+	link_to(context, word);
+}
+
+static bool on_plain(void *context, uint64_t addr)
+{
+	struct heap_model *model = context;
+	uint32_t node = tap_graph_find(model->graph, addr);
+
+	if (node != TAP_GRAPH_NONE && heap_model_type(model, node) == UINT32_MAX)
+		set_bit(model->plain, node);
+	return true;
+}
+
+/* Buffers of numbers and bytes hold no references, whatever they look like. */
+static void find_plain(struct heap_model *model)
+{
+	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
+		struct tap_python_object object;
+		enum tap_python_kind kind;
+
+		if (!heap_model_object(model, node, &object))
+			continue;
+		kind = tap_python_heap_type(model->python, object.type)->kind;
+		if (kind == TAP_PYTHON_NDARRAY || kind == TAP_PYTHON_BYTEARRAY)
+			tap_python_heap_references(model->python, &object, on_plain, model);
+	}
+}
+
+static void link_node(struct linking *linking, struct heap_window *window)
+{
+	struct heap_model *model = linking->model;
+	uint64_t addr = tap_graph_addr(model->graph, linking->from);
+	uint64_t size = tap_graph_size(model->graph, linking->from);
+	struct tap_python_object object;
+	uint32_t lead = 0;
+
+	if (heap_model_object(model, linking->from, &object)) {
+		if (tap_python_heap_references(model->python, &object, on_reference, linking))
+			return;
+		lead = object.lead_bytes;
+	} else if (get_bit(model->plain, linking->from)) {
+		return;
+	}
+	heap_scan(window, addr + lead, addr + size, on_word, linking);
+}
+
+static void link_nodes(struct heap_model *model)
+{
+	struct heap_window window = {.memory = model->look->memory};
+	struct linking linking = {.model = model};
+
+	if (model->python)
+		find_plain(model);
+	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
+		linking.from = node;
+		link_node(&linking, &window);
+	}
+	heap_window_deinit(&window);
+}
+
+/* --- roots ------------------------------------------------------------------ */
+
+static uint32_t add_label(
+	struct heap_model *model, enum heap_root_rank rank, const char *name, uint64_t addr)
+{
+	tap_vector_push(&model->roots,
+		((struct heap_root){rank, tap_strings_add(model->strings, name), addr}));
+	return (uint32_t)model->roots.count - 1;
+}
+
+static bool on_python_root(void *context, const struct tap_python_root *root)
+{
+	static const enum heap_root_rank ranks[] = {
+		[TAP_PYTHON_ROOT_MODULES] = HEAP_ROOT_MODULES,
+		[TAP_PYTHON_ROOT_FRAME] = HEAP_ROOT_FRAMES,
+		[TAP_PYTHON_ROOT_THREAD] = HEAP_ROOT_THREADS,
+		[TAP_PYTHON_ROOT_STATIC] = HEAP_ROOT_PYTHON,
+		[TAP_PYTHON_ROOT_RUNTIME] = HEAP_ROOT_PYTHON,
+	};
+	struct heap_model *model = context;
+	struct linking linking = {
+		.model = model, .from = TAP_GRAPH_NONE, .rank = ranks[root->kind]};
+
+	linking.label = add_label(model, linking.rank, root->name, 0);
+	link_to(&linking, root->addr);
+	return true;
+}
+
+/* Each global has a name of its own. */
+static void on_native_word(void *context, uint64_t at, uint64_t word)
+{
+	struct linking *linking = context;
+
+	if (tap_graph_find(linking->model->graph, word) == TAP_GRAPH_NONE)
+		return;
+	linking->rank = HEAP_ROOT_NATIVE;
+	linking->label = add_label(linking->model, HEAP_ROOT_NATIVE, NULL, at);
+	link_to(linking, word);
+}
+
+static void add_roots(struct heap_model *model)
+{
+	struct heap_window window = {.memory = model->look->memory};
+
+	if (model->python)
+		tap_python_heap_roots(model->python, on_python_root, model);
+	for (size_t i = 0; i < model->areas.count; i++) {
+		const struct root_area *area = &model->areas.items[i];
+		struct linking linking = {.model = model, .from = TAP_GRAPH_NONE};
+
+		if (area->kind == ROOT_AREA_MODULE) {
+			heap_scan_resident(&window, model->pid, area->start, area->end,
+				on_native_word, &linking);
+			continue;
+		}
+		linking.rank = HEAP_ROOT_OTHER;
+		linking.label = add_label(model, linking.rank, area->name, 0);
+		heap_scan_resident(&window, model->pid, area->start, area->end, on_word, &linking);
+	}
+	heap_window_deinit(&window);
+}
+
+/* Registers are roots as well. */
+static void add_registers(
+	struct heap_model *model, const struct root_thread *threads, size_t thread_count)
+{
+	struct linking linking = {
+		.model = model, .from = TAP_GRAPH_NONE, .rank = HEAP_ROOT_OTHER};
+
+	linking.label = add_label(model, HEAP_ROOT_OTHER, "a register", 0);
+	for (size_t i = 0; i < thread_count; i++) {
+		struct tap_regs regs = threads[i].regs;
+
+		for (unsigned number = 0; number < TAP_DWARF_REGS; number++)
+			link_to(&linking, *tap_regs_dwarf(&regs, number));
+	}
+}
+
+struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
+	const struct root_thread *threads, size_t thread_count, struct tap_strings *strings,
+	struct heap_model *ret)
+{
+	struct tap_error *err;
+	size_t words;
+
+	*ret = (struct heap_model){
+		.look = look, .pid = pid, .strings = strings, .graph = tap_graph_create()};
+	tap_memory_cache(look->memory, TAP_MEMORY_CACHE_PIECES);
+	walk_c_heap(ret);
+	err = walk_pools(ret);
+	if (!err)
+		err = tap_graph_seal(ret->graph, &ret->dropped);
+	if (err)
+		return err;
+	words = tap_graph_count(ret->graph) / 64 + 1;
+	ret->started = tap_alloc(words * sizeof(*ret->started));
+	ret->plain = tap_alloc(words * sizeof(*ret->plain));
+	find_objects(ret);
+	link_nodes(ret);
+	err = root_areas_find(look, pid, ret->glibc, threads, thread_count, &ret->areas);
+	if (err)
+		return err;
+	add_roots(ret);
+	add_registers(ret, threads, thread_count);
+	return tap_graph_finish(ret->graph);
+}
+
+void heap_model_deinit(struct heap_model *model)
+{
+	tap_python_heap_close(model->python);
+	tap_glibc_close(model->glibc);
+	tap_graph_destroy(model->graph);
+	root_areas_deinit(&model->areas);
+	tap_vector_free(&model->roots);
+	free(model->started);
+	free(model->plain);
+	memset(model, 0, sizeof(*model));
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HEAPTAP_SESSION_HEAP_SCAN_H
+#define HEAPTAP_SESSION_HEAP_SCAN_H
+
+/* Memory read upward in large pieces, and every aligned word of it that may be
+ * a pointer. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "heaptap/memory/memory.h"
+
+struct heap_window {
+	struct tap_memory *memory;
+	uint64_t addr;
+	size_t size_bytes; /* of what is in bytes */
+	uint8_t *bytes;
+};
+
+void heap_window_deinit(struct heap_window *window);
+
+/* size_bytes from addr on, at most HEAP_WINDOW_BYTES; NULL where they are not all
+ * mapped. Holds until the next call. */
+#define HEAP_WINDOW_BYTES (UINT64_C(1) << 18)
+const uint8_t *heap_window_at(struct heap_window *window, uint64_t addr, uint64_t size_bytes);
+
+/* Calls fn for every aligned word of [start, end) with its lowest three bits
+ * cleared: they may be tags. What is not mapped is passed over. */
+/* at: where the word lies. */
+typedef void (*heap_word_fn)(void *context, uint64_t at, uint64_t word);
+void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
+	void *context);
+/* The same of the pages that are resident. */
+void heap_scan_resident(struct heap_window *window, pid_t pid, uint64_t start, uint64_t end,
+	heap_word_fn fn, void *context);
+
+#endif
