@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of heaptap(1) for bash.
 
-_heaptap_commands='trace watch stack info clean help'
+_heaptap_commands='report trace watch types stack info clean help'
 
 # The options of a command, a word each.
 _heaptap_options()
@@ -15,6 +15,12 @@ _heaptap_options()
 		;;
 	watch)
 		echo --duration -d --interval --warmup --csv
+		;;
+	report)
+		echo --stop --max-pause --force --watch --threshold --fail-on-leak
+		;;
+	types)
+		echo --growth --sort --match
 		;;
 	stack)
 		echo --native --python
@@ -71,7 +77,11 @@ _heaptap()
 		COMPREPLY=($(compgen -W 'auto probe breakpoint' -- "$word"))
 		return
 		;;
-	-d | --duration | --interval | --warmup | --limit | --symbol | --sample | --overhead)
+	--sort)
+		COMPREPLY=($(compgen -W 'count own retained' -- "$word"))
+		return
+		;;
+	-d | --duration | --interval | --warmup | --max-pause | --watch | --threshold | --growth | --match | --limit | --symbol | --sample | --overhead)
 		return
 		;;
 	esac

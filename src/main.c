@@ -134,6 +134,9 @@ static struct tap_error *dispatch(int argc, char **argv, int *exit_ret)
 		return print_with(print_option_list, NULL);
 	if (!strcmp(word, "help"))
 		return run_help(argc - 1, argv + 1);
+	/* A PID alone is a report on it. */
+	if (*word && !word[strspn(word, "0123456789")])
+		return run_command(&tap_command_report, argc, argv, exit_ret);
 	err = tap_command_find(word, &command);
 	return err ? err : run_command(command, argc - 1, argv + 1, exit_ret);
 }

@@ -7,14 +7,12 @@ void tap_heap_report_deinit(struct tap_heap_report *report)
 		tap_vector_free(&report->suspects.items[i].path);
 		tap_vector_free(&report->suspects.items[i].item_types);
 	}
-	for (size_t i = 0; i < report->threads.count; i++)
-		tap_vector_free(&report->threads.items[i].frames);
 	tap_vector_free(&report->suspects);
 	tap_vector_free(&report->unreachable.groups);
 	tap_vector_free(&report->unreachable.python_types);
 	tap_vector_free(&report->types);
 	tap_vector_free(&report->fds.groups);
-	tap_vector_free(&report->threads);
+	tap_stack_report_deinit(&report->stacks);
 	tap_vector_free(&report->notes);
 	tap_process_deinit(&report->process);
 	tap_strings_destroy(report->strings);

@@ -83,8 +83,10 @@ struct tap_command {
 
 extern const struct tap_command tap_command_clean;
 extern const struct tap_command tap_command_info;
+extern const struct tap_command tap_command_report;
 extern const struct tap_command tap_command_stack;
 extern const struct tap_command tap_command_trace;
+extern const struct tap_command tap_command_types;
 extern const struct tap_command tap_command_watch;
 
 /* Ends with NULL. */

@@ -6,8 +6,10 @@
 #include "heaptap/base/text.h"
 
 const struct tap_command *const tap_commands[] = {
+	&tap_command_report,
 	&tap_command_trace,
 	&tap_command_watch,
+	&tap_command_types,
 	&tap_command_stack,
 	&tap_command_info,
 	&tap_command_clean,
@@ -15,17 +17,8 @@ const struct tap_command *const tap_commands[] = {
 };
 
 /* Words of later versions, so that they are not taken for mistakes. */
-static const char *const later_commands[] = {"report", "top", "snap", "diff", "types", "refs",
-	"lines", "show", "check", "batch", NULL};
-
-static struct tap_error *refuse_bare_pid(const char *word)
-{
-	return tap_error_advise(
-		tap_error_new(TAP_ERR_USAGE, "'heaptap PID' is a report, which is not in this "
-					     "version of heaptap (" HEAPTAP_VERSION ")"),
-		"what there is: heaptap stack %s, heaptap trace %s, heaptap watch %s", word, word,
-		word);
-}
+static const char *const later_commands[] = {
+	"top", "snap", "diff", "refs", "lines", "show", "check", "batch", NULL};
 
 static struct tap_error *refuse_unknown(const char *word)
 {
@@ -40,7 +33,7 @@ static struct tap_error *refuse_unknown(const char *word)
 	if (near)
 		return tap_error_advise(err, "did you mean '%s'?", near);
 	return tap_error_advise(
-		err, "the commands are trace, watch, stack, info, clean and help; see heaptap --help");
+		err, "the commands are report, trace, watch, types, stack, info, clean and help; see heaptap --help");
 }
 
 struct tap_error *tap_command_find(const char *word, const struct tap_command **ret)
@@ -58,9 +51,7 @@ struct tap_error *tap_command_find(const char *word, const struct tap_command **
 					"'%s' is not in this version of heaptap (" HEAPTAP_VERSION
 					")",
 					word),
-				"the commands there are: trace, watch, stack, info, clean");
-	if (*word && !word[strspn(word, "0123456789")])
-		return refuse_bare_pid(word);
+				"the commands there are: report, trace, watch, types, stack, info, clean");
 	if (*word == '-')
 		return tap_error_advise(
 			tap_error_new(

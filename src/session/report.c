@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -8,9 +9,11 @@
 #include "heaptap/base/cleanup.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/log.h"
+#include "heaptap/base/map.h"
 #include "heaptap/proc/descriptors.h"
 #include "heaptap/session/report.h"
 #include "heaptap/session/stack.h"
+#include "heaptap/session/stop.h"
 #include "heaptap/session/watch.h"
 #include "heaptap/target/snapshot.h"
 #include "session/heap_findings.h"
@@ -92,9 +95,11 @@ static void find(struct reading *reading, const struct heap_model *model)
 {
 	struct tap_heap_report *report = reading->report;
 
-	atomic_store(&reading->stage, "looking for what holds it");
-	heap_findings_suspects(model, reading->options->threshold, report);
-	heap_findings_lost(model, report);
+	if (!reading->options->types_only) {
+		atomic_store(&reading->stage, "looking for what holds it");
+		heap_findings_suspects(model, reading->options->threshold, report);
+		heap_findings_lost(model, report);
+	}
 	atomic_store(&reading->stage, "counting objects");
 	heap_findings_types(model, report);
 	report->walk.blocks = model->blocks;
@@ -150,7 +155,8 @@ static struct tap_error *read_snapshot(struct reading *reading)
 	reading->report->in_place = !tap_snapshot_is_copy(snapshot);
 	note(reading, tap_snapshot_why_in_place(snapshot));
 	err = read_copy(reading, snapshot);
-	reading->report->pause_s = (double)tap_snapshot_pause_ns(snapshot) / NS_PER_S;
+	reading->report->pause_s = fmax(reading->report->stacks.pause_s,
+		(double)tap_snapshot_pause_ns(snapshot) / NS_PER_S);
 	release = tap_snapshot_release(snapshot);
 	if (!err)
 		return release;
@@ -164,17 +170,8 @@ static struct tap_error *read_threads(struct reading *reading)
 {
 	const struct tap_stack_options options = {
 		.native = true, .python = true, .debug_dir = reading->options->debug_dir};
-	struct tap_stack_report stacks = {0};
-	struct tap_error *err = tap_stack_collect(reading->pid, &options, &stacks);
-	struct tap_heap_report *report = reading->report;
 
-	for (size_t i = 0; !err && i < stacks.threads.count; i++) {
-		struct tap_stack_thread *thread = tap_vector_add(&report->threads);
-
-		*thread = stacks.threads.items[i];
-		stacks.threads.items[i].frames = (struct tap_frame_list){0};
-	}
-	return err;
+	return tap_stack_collect(reading->pid, &options, &reading->report->stacks);
 }
 
 static void *run(void *context)
@@ -232,6 +229,46 @@ static struct tap_error *watch_before(struct reading *reading)
 	return err;
 }
 
+/* --- growth by type ---------------------------------------------------------------- */
+
+static void set_changes(struct tap_heap_type_list *types, const struct tap_heap_type_list *before)
+{
+	struct tap_map index = {0};
+
+	/* Names are interned: equal ones are one address. */
+	for (size_t i = 0; i < before->count; i++)
+		*tap_map_put(&index, (uint64_t)before->items[i].type, NULL) = i;
+	for (size_t i = 0; i < types->count; i++) {
+		struct tap_heap_type *type = &types->items[i];
+		const uint64_t *was = tap_map_find(&index, (uint64_t)type->type);
+
+		type->count_change =
+			(int64_t)(type->count - (was ? before->items[*was].count : 0));
+		type->own_change =
+			(int64_t)(type->own_bytes - (was ? before->items[*was].own_bytes : 0));
+	}
+	tap_map_deinit(&index);
+}
+
+/* The same once more, a while later. */
+static struct tap_error *look_again(struct reading *reading)
+{
+	struct tap_heap_report *report = reading->report;
+	struct tap_heap_type_list before = report->types;
+	struct tap_error *err;
+
+	report->types = (struct tap_heap_type_list){0};
+	report->notes.count = 0;
+	atomic_store(&reading->done, false);
+	tap_stop_sleep_until(tap_clock_ns() + (uint64_t)(reading->options->growth_s * NS_PER_S));
+	err = run_in_thread(reading);
+	if (!err)
+		set_changes(&report->types, &before);
+	report->growth = !err;
+	tap_vector_free(&before);
+	return err;
+}
+
 struct tap_error *tap_report_collect(
 	pid_t pid, const struct tap_report_options *options, struct tap_heap_report *ret)
 {
@@ -246,10 +283,12 @@ struct tap_error *tap_report_collect(
 		err = watch_before(&reading);
 	if (!err)
 		err = tap_look_open(&ret->process, options->debug_dir, &reading.live);
-	if (!err)
+	if (!err && !options->types_only)
 		err = read_threads(&reading);
 	if (!err)
 		err = run_in_thread(&reading);
+	if (!err && options->growth_s > 0)
+		err = look_again(&reading);
 	tap_look_close(&reading.live);
 	return err;
 }

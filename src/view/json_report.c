@@ -134,8 +134,8 @@ static json_t *threads_array(const struct tap_heap_report *report)
 {
 	json_t *array = json_array();
 
-	for (size_t i = 0; i < report->threads.count; i++) {
-		const struct tap_stack_thread *thread = &report->threads.items[i];
+	for (size_t i = 0; i < report->stacks.threads.count; i++) {
+		const struct tap_stack_thread *thread = &report->stacks.threads.items[i];
 		const char state[2] = {thread->state};
 		json_t *row = json_object();
 

@@ -109,7 +109,7 @@ struct tap_heap_report {
 	struct tap_heap_type_list types;  /* largest own bytes first */
 	bool growth;         /* types have changes */
 	struct tap_fds fds;
-	struct tap_stack_thread_list threads;
+	struct tap_stack_report stacks;  /* of its threads, just before */
 	struct tap_heap_walk_result walk;
 	struct tap_name_list notes; /* sentences: what was not read, and why */
 	struct tap_strings *strings;

@@ -20,6 +20,8 @@ struct tap_report_options {
 	bool force;            /* also where the pause is predicted to be longer */
 	double threshold;      /* of a suspect, a share */
 	double watch_s;        /* for the verdict; 0: none */
+	bool types_only;       /* types alone are filled, and what was read */
+	double growth_s;       /* a second look so long after the first: changes by type; 0: none */
 	const char *debug_dir; /* may be NULL */
 	/* How far it is, where not NULL; from the caller's thread. */
 	void (*on_progress)(void *context, const char *what);
