@@ -28,6 +28,19 @@ static bool is_lost_block(const struct heap_model *model, uint32_t node)
 	return true;
 }
 
+static const char *preview(const struct heap_model *model, uint32_t node)
+{
+	uint64_t addr = tap_graph_addr(model->graph, node), size = tap_graph_size(model->graph, node);
+	uint8_t bytes[PREVIEW_BYTES];
+	char text[PREVIEW_TEXT];
+
+	size = size < sizeof(bytes) ? size : sizeof(bytes);
+	if (!tap_memory_try_read(model->look->memory, addr, bytes, size))
+		return NULL;
+	return tap_strings_add(model->strings,
+		preview_block(bytes, size, model->look->symbols, model->strings, text));
+}
+
 static void add_lost_block(const struct heap_model *model, uint32_t node,
 	struct tap_map *group_of, struct tap_unreachable *lost)
 {
@@ -42,8 +55,7 @@ static void add_lost_block(const struct heap_model *model, uint32_t node,
 		group = tap_vector_add(&lost->groups);
 		*slot = lost->groups.count - 1;
 		group->size_bytes = tap_graph_size(model->graph, node);
-		group->preview = preview_block(model->look, model->strings,
-			tap_graph_addr(model->graph, node), group->size_bytes);
+		group->preview = preview(model, node);
 	}
 	group = &lost->groups.items[*slot];
 	group->count++;
@@ -176,4 +188,31 @@ void heap_findings_types(const struct heap_model *model, struct tap_heap_report 
 		qsort(report->types.items, report->types.count, sizeof(*report->types.items),
 			by_own);
 	free(sums);
+}
+
+/* --- memory ------------------------------------------------------------------------ */
+
+struct tap_error *heap_findings_memory(
+	const struct heap_model *model, struct tap_heap_report *report)
+{
+	struct memory_table table = {0};
+	struct tap_error *err = memory_shares_count_process(
+		model->shares, model->pid, &model->look->maps, &table);
+
+	if (err)
+		return err;
+	report->memory = (struct tap_memory_table){
+		.rss_bytes = table.rss,
+		.python_live_bytes = table.rows[MEMORY_PYTHON_LIVE],
+		.python_free_bytes = table.rows[MEMORY_PYTHON_FREE],
+		.c_live_bytes = table.rows[MEMORY_C_LIVE],
+		.c_free_bytes = table.rows[MEMORY_C_FREE],
+		.code_bytes = table.rows[MEMORY_CODE],
+		.stack_bytes = table.rows[MEMORY_STACK],
+		.other_bytes = table.rows[MEMORY_OTHER],
+		.reserved_not_resident_bytes = table.reserved_not_resident,
+		.swapped_bytes = table.swapped,
+		.trimmable_bytes = table.trimmable,
+	};
+	return NULL;
 }

@@ -12,6 +12,9 @@ void heap_findings_suspects(
 	const struct heap_model *model, double threshold, struct tap_heap_report *report);
 /* Fills unreachable. */
 void heap_findings_lost(const struct heap_model *model, struct tap_heap_report *report);
+/* Fills memory. */
+struct tap_error *heap_findings_memory(
+	const struct heap_model *model, struct tap_heap_report *report);
 /* Fills types: counts, own and retained bytes. */
 void heap_findings_types(const struct heap_model *model, struct tap_heap_report *report);
 

@@ -58,10 +58,51 @@ bool heap_model_object(
 static bool on_chunk(void *context, const struct tap_heap_block *block)
 {
 	struct heap_model *model = context;
+	uint64_t start = block->addr - block->lead_bytes;
 
 	tap_graph_add_node(
 		model->graph, block->addr, block->usable_bytes, block->chunk_bytes, 0);
+	memory_shares_add_live(model->shares, MEMORY_C, start, start + block->chunk_bytes);
 	return true;
+}
+
+static void on_region(void *context, const struct tap_heap_range *region)
+{
+	struct heap_model *model = context;
+
+	page_set_add(&model->understood, region->start, region->end);
+	memory_shares_add_region(model->shares, MEMORY_C, region->start, region->end);
+}
+
+static void on_trimmable(void *context, const struct tap_heap_range *pages)
+{
+	struct heap_model *model = context;
+
+	memory_shares_add_trimmable(model->shares, pages->start, pages->end);
+}
+
+static void walk_c_heap(struct heap_model *model)
+{
+	const struct tap_heap_visitor visitor = {.context = model, .block = on_chunk,
+		.region = on_region, .trimmable = on_trimmable};
+	_cleanup_error_ struct tap_error *err = NULL;
+	struct tap_heap_range arena;
+
+	err = tap_glibc_open(model->look->symbols, model->look->memory, model->pid, &model->glibc);
+	if (!err)
+		err = tap_glibc_visit(model->glibc, &visitor, &model->chunks);
+	if (err) {
+		tap_log_detail("the C heap: %s", err->message);
+		return;
+	}
+	tap_glibc_main_arena(model->glibc, &arena);
+	page_set_add(&model->understood, arena.start, arena.end);
+	if (model->chunks.stops) {
+		_cleanup_free_ char *text = tap_format("the C heap at 0x%llx: %s",
+			(unsigned long long)model->chunks.stop_addr, model->chunks.stop_reason);
+
+		model->stopped_by = tap_strings_add(model->strings, text);
+	}
 }
 
 static bool on_pool_block(void *context, uint64_t addr, uint32_t block_bytes)
@@ -69,41 +110,35 @@ static bool on_pool_block(void *context, uint64_t addr, uint32_t block_bytes)
 	struct heap_model *model = context;
 
 	tap_graph_add_node(model->graph, addr, block_bytes, block_bytes, TAG_POOLED);
+	memory_shares_add_live(model->shares, MEMORY_PYTHON, addr, addr + block_bytes);
 	return true;
 }
 
-static void walk_c_heap(struct heap_model *model)
+static void on_pool(void *context, const struct tap_pool *pool)
 {
-	_cleanup_error_ struct tap_error *err = NULL;
-	struct tap_heap_walk walk = {0};
+	struct heap_model *model = context;
+	uint64_t end = pool->addr + pool->size_bytes;
 
-	err = tap_glibc_open(model->look->symbols, model->look->memory, model->pid, &model->glibc);
-	if (!err)
-		err = tap_glibc_walk(model->glibc, on_chunk, model, &walk);
-	if (err)
-		tap_log_detail("the C heap: %s", err->message);
-	if (walk.stops) {
-		_cleanup_free_ char *text = tap_format("the C heap at 0x%llx: %s",
-			(unsigned long long)walk.stop_addr, walk.stop_reason);
-
-		model->stopped_by = tap_strings_add(model->strings, text);
-	}
+	page_set_add(&model->understood, pool->addr, end);
+	memory_shares_add_region(model->shares, MEMORY_PYTHON, pool->addr, end);
 }
 
 static struct tap_error *walk_pools(struct heap_model *model)
 {
-	struct tap_pool_walk walk = {0};
+	const struct tap_pool_visitor visitor = {
+		.context = model, .block = on_pool_block, .pool = on_pool};
+	struct tap_python *python = model->look->python;
 	struct tap_error *err;
 
-	if (!model->look->python || !tap_python_info(model->look->python)->supported)
+	if (!python || !tap_python_info(python)->supported)
 		return NULL;
-	err = tap_python_heap_open(model->look->python, &model->look->maps, &model->python);
+	err = tap_python_heap_open(python, &model->look->maps, &model->python);
 	if (!err)
-		err = tap_python_pools_walk(model->look->python, model->pid, &model->look->maps,
-			on_pool_block, model, &walk);
-	if (walk.mismatches && !model->stopped_by) {
-		_cleanup_free_ char *text = tap_format(
-			"%llu pools of pymalloc do not add up", (unsigned long long)walk.mismatches);
+		err = tap_python_pools_visit(
+			python, model->pid, &model->look->maps, &visitor, &model->pools);
+	if (model->pools.mismatches && !model->stopped_by) {
+		_cleanup_free_ char *text = tap_format("%llu pools of pymalloc do not add up",
+			(unsigned long long)model->pools.mismatches);
 
 		model->stopped_by = tap_strings_add(model->strings, text);
 	}
@@ -269,26 +304,44 @@ static void on_native_word(void *context, uint64_t at, uint64_t word)
 	link_to(linking, word);
 }
 
-static void add_roots(struct heap_model *model)
+static bool on_words(void *context, const struct root_area *area, uint64_t addr,
+	const uint64_t *words, size_t count)
 {
-	struct heap_window window = {.memory = model->look->memory};
+	heap_scan_words(addr, words, count,
+		area->kind == ROOT_MODULE ? on_native_word : on_word, context);
+	return true;
+}
 
-	if (model->python)
-		tap_python_heap_roots(model->python, on_python_root, model);
-	for (size_t i = 0; i < model->areas.count; i++) {
-		const struct root_area *area = &model->areas.items[i];
-		struct linking linking = {.model = model, .from = TAP_GRAPH_NONE};
+static char *area_name(const struct root_area *area)
+{
+	if (area->kind == ROOT_STACK)
+		return tap_format("the stack of thread %d", (int)area->tid);
+	return *area->name ? tap_strdup(area->name) : tap_strdup("other memory");
+}
 
-		if (area->kind == ROOT_AREA_MODULE) {
-			heap_scan_resident(&window, model->pid, area->start, area->end,
-				on_native_word, &linking);
-			continue;
-		}
-		linking.rank = HEAP_ROOT_OTHER;
-		linking.label = add_label(model, linking.rank, area->name, 0);
-		heap_scan_resident(&window, model->pid, area->start, area->end, on_word, &linking);
+static void add_areas(
+	struct heap_model *model, const struct root_thread *threads, size_t thread_count)
+{
+	struct tap_pagemap *pagemap = tap_pagemap_open(model->pid);
+	const struct root_place place = {
+		&model->look->maps, model->look->memory, pagemap, model->look->symbols};
+	struct root_areas areas = {0};
+
+	page_set_settle(&model->understood);
+	root_areas_find(&place, threads, thread_count, &model->understood, &areas);
+	for (size_t i = 0; i < areas.count; i++) {
+		const struct root_area *area = &areas.items[i];
+		_cleanup_free_ char *name = area_name(area);
+		struct linking linking = {
+			.model = model, .from = TAP_GRAPH_NONE, .rank = HEAP_ROOT_OTHER};
+
+		if (area->kind == ROOT_STACK)
+			memory_shares_add_stack(model->shares, area->start, area->end);
+		linking.label = add_label(model, HEAP_ROOT_OTHER, name, 0);
+		root_area_scan(&place, area, false, on_words, &linking);
 	}
-	heap_window_deinit(&window);
+	tap_vector_free(&areas);
+	tap_pagemap_close(pagemap);
 }
 
 /* Registers are roots as well. */
@@ -315,7 +368,8 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
 	size_t words;
 
 	*ret = (struct heap_model){
-		.look = look, .pid = pid, .strings = strings, .graph = tap_graph_create()};
+		.look = look, .pid = pid, .strings = strings, .graph = tap_graph_create(),
+		.shares = memory_shares_create()};
 	tap_memory_cache(look->memory, TAP_MEMORY_CACHE_PIECES);
 	walk_c_heap(ret);
 	err = walk_pools(ret);
@@ -328,10 +382,9 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
 	ret->plain = tap_alloc(words * sizeof(*ret->plain));
 	find_objects(ret);
 	link_nodes(ret);
-	err = root_areas_find(look, pid, ret->glibc, threads, thread_count, &ret->areas);
-	if (err)
-		return err;
-	add_roots(ret);
+	if (ret->python)
+		tap_python_heap_roots(ret->python, on_python_root, ret);
+	add_areas(ret, threads, thread_count);
 	add_registers(ret, threads, thread_count);
 	return tap_graph_finish(ret->graph);
 }
@@ -341,7 +394,8 @@ void heap_model_deinit(struct heap_model *model)
 	tap_python_heap_close(model->python);
 	tap_glibc_close(model->glibc);
 	tap_graph_destroy(model->graph);
-	root_areas_deinit(&model->areas);
+	memory_shares_destroy(model->shares);
+	page_set_deinit(&model->understood);
 	tap_vector_free(&model->roots);
 	free(model->started);
 	free(model->plain);

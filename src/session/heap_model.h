@@ -17,6 +17,8 @@
 #include "heaptap/python/heap.h"
 #include "heaptap/python/pools.h"
 #include "session/look.h"
+#include "session/memory_table.h"
+#include "session/page_set.h"
 #include "session/root_areas.h"
 
 /* In ascending order: the lower gives names first. */
@@ -42,7 +44,10 @@ struct heap_model {
 	struct tap_graph *graph;
 	struct tap_glibc *glibc; /* NULL: its heap is not walked */
 	struct tap_python_heap *python; /* NULL: none */
-	struct root_area_list areas;
+	struct page_set understood;  /* by the walks of the heaps: no roots lie there */
+	struct memory_shares *shares; /* what those saw, for the memory table */
+	struct tap_pool_walk pools;
+	struct tap_heap_walk chunks;
 	TAP_VECTOR(struct heap_root) roots;
 	struct tap_strings *strings; /* the report's */
 	uint64_t *started; /* a bit for each node: something refers to its beginning */
@@ -51,11 +56,7 @@ struct heap_model {
 	uint64_t blocks, objects;
 	uint64_t dropped;  /* blocks that overlap others */
 	const char *stopped_by; /* where a heap could not be walked to its end */
-	bool tight; /* nodes by type and edges only: no dominators are wanted */
 };
-
-/* For heap_model_show(): long work tells how far it is. */
-typedef void (*heap_progress_fn)(void *context, const char *what, uint64_t done, uint64_t of);
 
 /* threads: stack pointers and registers of the threads as they stood. All of it
  * is built: tap_graph_finish() was called. */

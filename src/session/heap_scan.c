@@ -2,12 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "heaptap/base/alloc.h"
-#include "heaptap/proc/pagemap.h"
 #include "session/heap_scan.h"
 
 #define PAGE UINT64_C(4096)
 #define WORD 8
 #define TAG_BITS UINT64_C(7)
+/* Of user space, with four levels of page tables. */
+#define ADDRESS_BITS 47
 /* No address of a heap lies below. */
 #define LOWEST UINT64_C(0x10000)
 
@@ -32,16 +33,12 @@ const uint8_t *heap_window_at(struct heap_window *window, uint64_t addr, uint64_
 	return size_bytes <= window->size_bytes ? window->bytes : NULL;
 }
 
-static void scan_piece(const uint8_t *bytes, uint64_t addr, uint64_t size_bytes,
-	heap_word_fn fn, void *context)
+void heap_scan_words(
+	uint64_t addr, const uint64_t *words, size_t count, heap_word_fn fn, void *context)
 {
-	for (uint64_t at = 0; at + WORD <= size_bytes; at += WORD) {
-		uint64_t word;
-
-		memcpy(&word, bytes + at, sizeof(word));
-		if (word >= LOWEST && word >> 47 == 0)
-			fn(context, addr + at, word & ~TAG_BITS);
-	}
+	for (size_t i = 0; i < count; i++)
+		if (words[i] >= LOWEST && words[i] >> ADDRESS_BITS == 0)
+			fn(context, addr + i * WORD, words[i] & ~TAG_BITS);
 }
 
 void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
@@ -50,31 +47,17 @@ void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_wo
 	start = (start + WORD - 1) & ~(uint64_t)(WORD - 1);
 	while (start + WORD <= end) {
 		uint64_t size = end - start < HEAP_WINDOW_BYTES ? end - start : HEAP_WINDOW_BYTES;
-		const uint8_t *bytes = heap_window_at(window, start, size);
+		const void *bytes = heap_window_at(window, start, size);
 
 		if (bytes) {
-			scan_piece(bytes, start, size, fn, context);
+			heap_scan_words(start, bytes, size / WORD, fn, context);
 			start += size;
 			continue;
 		}
 		/* As far as it is mapped, and from the next page on. */
 		if (window->size_bytes)
-			scan_piece(window->bytes, start, window->size_bytes, fn, context);
+			heap_scan_words(start, (const void *)window->bytes,
+				window->size_bytes / WORD, fn, context);
 		start = ((start + window->size_bytes) | (PAGE - 1)) + 1;
 	}
-}
-
-void heap_scan_resident(struct heap_window *window, pid_t pid, uint64_t start, uint64_t end,
-	heap_word_fn fn, void *context)
-{
-	struct tap_pagemap *pagemap = tap_pagemap_open(pid);
-	uint64_t at = start & ~(PAGE - 1);
-
-	while ((at = tap_pagemap_next(pagemap, at, end)) < end) {
-		uint64_t begin = at > start ? at : start;
-
-		heap_scan(window, begin, at + PAGE < end ? at + PAGE : end, fn, context);
-		at += PAGE;
-	}
-	tap_pagemap_close(pagemap);
 }

@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include "heaptap/memory/memory.h"
 
 struct heap_window {
@@ -31,8 +30,8 @@ const uint8_t *heap_window_at(struct heap_window *window, uint64_t addr, uint64_
 typedef void (*heap_word_fn)(void *context, uint64_t at, uint64_t word);
 void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
 	void *context);
-/* The same of the pages that are resident. */
-void heap_scan_resident(struct heap_window *window, pid_t pid, uint64_t start, uint64_t end,
-	heap_word_fn fn, void *context);
+/* The same of words that were read already, the first of which lies at addr. */
+void heap_scan_words(
+	uint64_t addr, const uint64_t *words, size_t count, heap_word_fn fn, void *context);
 
 #endif

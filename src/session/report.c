@@ -5,16 +5,16 @@
 #include "heaptap/base/alloc.h"
 #include "heaptap/base/clock.h"
 #include "heaptap/base/map.h"
+#include "heaptap/proc/descriptors.h"
 #include "heaptap/session/report.h"
 #include "heaptap/session/stack.h"
 #include "heaptap/session/stop.h"
 #include "heaptap/session/watch.h"
-#include "session/descriptors.h"
 #include "session/heap_findings.h"
 #include "session/heap_reading.h"
-#include "session/memory_table.h"
 
 #define NS_PER_S 1e9
+#define DESCRIPTORS_NS UINT64_C(500000000)
 
 struct collector {
 	const struct tap_report_options *options;
@@ -35,7 +35,7 @@ static struct tap_error *look(void *context, const struct heap_model *model)
 		return NULL;
 	heap_findings_suspects(model, collector->options->threshold, report);
 	heap_findings_lost(model, report);
-	return memory_table_fill(model, &report->memory);
+	return heap_findings_memory(model, report);
 }
 
 static struct tap_error *read_heap(struct collector *collector)
@@ -125,6 +125,23 @@ static struct tap_error *watch_before(struct collector *collector, pid_t pid)
 	return err;
 }
 
+/* What cannot be read of them is no reason to have no report. */
+static void read_descriptors(pid_t pid, struct tap_heap_report *report)
+{
+	struct tap_descriptors descriptors = {0};
+	struct tap_error *err = tap_descriptors_read(pid, DESCRIPTORS_NS, &descriptors);
+
+	for (size_t i = 0; !err && i < descriptors.groups.count; i++)
+		tap_vector_push(&report->fds.groups,
+			((struct tap_fd_group){
+				tap_strings_add(report->strings, descriptors.groups.items[i].target),
+				descriptors.groups.items[i].count}));
+	report->fds.count = descriptors.count;
+	report->fds.limit = err ? UINT64_MAX : descriptors.limit;
+	tap_descriptors_deinit(&descriptors);
+	tap_error_free(err);
+}
+
 static struct tap_error *read_surroundings(struct collector *collector, pid_t pid)
 {
 	const struct tap_stack_options options = {
@@ -134,7 +151,7 @@ static struct tap_error *read_surroundings(struct collector *collector, pid_t pi
 	report->memory.rss_bytes = UINT64_MAX;
 	if (collector->options->types_only)
 		return NULL;
-	descriptors_fill(pid, report->strings, &report->fds);
+	read_descriptors(pid, report);
 	return tap_stack_collect(pid, &options, &report->stacks);
 }
 
