@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of heaptap(1) for bash.
 
-_heaptap_commands='report trace watch types stack info clean help'
+_heaptap_commands='report trace watch types refs stack info clean help'
 
 # The options of a command, a word each.
 _heaptap_options()
@@ -18,6 +18,9 @@ _heaptap_options()
 		;;
 	report)
 		echo --stop --max-pause --force --watch --threshold --fail-on-leak
+		;;
+	refs)
+		echo --type --addr --index --max-depth --forward
 		;;
 	types)
 		echo --growth --sort --match
@@ -81,7 +84,7 @@ _heaptap()
 		COMPREPLY=($(compgen -W 'count own retained' -- "$word"))
 		return
 		;;
-	-d | --duration | --interval | --warmup | --max-pause | --watch | --threshold | --growth | --match | --limit | --symbol | --sample | --overhead)
+	-d | --duration | --interval | --warmup | --max-pause | --watch | --threshold | --growth | --match | --type | --addr | --index | --max-depth | --limit | --symbol | --sample | --overhead)
 		return
 		;;
 	esac

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of heaptap(1) for fish.
 
-set -l commands report trace watch types stack info clean help
+set -l commands report trace watch types refs stack info clean help
 
 complete -c heaptap -f
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a trace -d 'Record allocations by site'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a report -d 'What holds the memory'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a types -d 'Python objects by type'
+complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a refs -d 'What holds an object'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a watch -d 'Memory over time'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a stack -d 'Stacks of all threads'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a info -d 'What can be seen of a process'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a clean -d 'Take out what a killed heaptap left'
 complete -c heaptap -n "not __fish_seen_subcommand_from $commands" -a help -d 'Help of a command'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -a '(__fish_complete_pids)'
-complete -c heaptap -n "__fish_seen_subcommand_from help" -a 'report trace watch types stack info clean'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -a '(__fish_complete_pids)'
+complete -c heaptap -n "__fish_seen_subcommand_from help" -a 'report trace watch types refs stack info clean'
 
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -l json -d 'Print one JSON object'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -s o -l output -r -F -d 'Write the answer to a file'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -l color -x -a 'auto always never' -d 'Colour the text'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -s q -l quiet -d 'No progress and no warnings'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -s v -l verbose -d 'Also say what could not be seen'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -l limit -x -d 'Rows of a ranking'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -l debug-dir -r -F -d 'Look for debug files there too'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -s h -l help -d 'Show the help of the command'
-complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types stack info clean" -s V -l version -d 'Show the version'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -l json -d 'Print one JSON object'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -s o -l output -r -F -d 'Write the answer to a file'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -l color -x -a 'auto always never' -d 'Colour the text'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -s q -l quiet -d 'No progress and no warnings'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -s v -l verbose -d 'Also say what could not be seen'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -l limit -x -d 'Rows of a ranking'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -l debug-dir -r -F -d 'Look for debug files there too'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -s h -l help -d 'Show the help of the command'
+complete -c heaptap -n "__fish_seen_subcommand_from report trace watch types refs stack info clean" -s V -l version -d 'Show the version'
 
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch" -s d -l duration -x -d 'For so long'
 complete -c heaptap -n "__fish_seen_subcommand_from trace watch" -l interval -x -d 'Time between two points'
@@ -47,3 +48,8 @@ complete -c heaptap -n "__fish_seen_subcommand_from report" -l fail-on-leak -d '
 complete -c heaptap -n "__fish_seen_subcommand_from types" -l growth -x -d 'Look twice, so long apart'
 complete -c heaptap -n "__fish_seen_subcommand_from types" -l sort -x -a 'count own retained' -d 'What ranks them'
 complete -c heaptap -n "__fish_seen_subcommand_from types" -l match -x -d 'Only types that match'
+complete -c heaptap -n "__fish_seen_subcommand_from refs" -l type -x -d 'An object of this type'
+complete -c heaptap -n "__fish_seen_subcommand_from refs" -l addr -x -d 'The object at this address'
+complete -c heaptap -n "__fish_seen_subcommand_from refs" -l index -x -d 'Which object of the type'
+complete -c heaptap -n "__fish_seen_subcommand_from refs" -l max-depth -x -d 'Steps away from it'
+complete -c heaptap -n "__fish_seen_subcommand_from refs" -l forward -d 'What it holds instead'

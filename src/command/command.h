@@ -83,6 +83,7 @@ struct tap_command {
 
 extern const struct tap_command tap_command_clean;
 extern const struct tap_command tap_command_info;
+extern const struct tap_command tap_command_refs;
 extern const struct tap_command tap_command_report;
 extern const struct tap_command tap_command_stack;
 extern const struct tap_command tap_command_trace;

@@ -10,6 +10,7 @@ const struct tap_command *const tap_commands[] = {
 	&tap_command_trace,
 	&tap_command_watch,
 	&tap_command_types,
+	&tap_command_refs,
 	&tap_command_stack,
 	&tap_command_info,
 	&tap_command_clean,
@@ -18,7 +19,7 @@ const struct tap_command *const tap_commands[] = {
 
 /* Words of later versions, so that they are not taken for mistakes. */
 static const char *const later_commands[] = {
-	"top", "snap", "diff", "refs", "lines", "show", "check", "batch", NULL};
+	"top", "snap", "diff", "lines", "show", "check", "batch", NULL};
 
 static struct tap_error *refuse_unknown(const char *word)
 {
@@ -33,7 +34,7 @@ static struct tap_error *refuse_unknown(const char *word)
 	if (near)
 		return tap_error_advise(err, "did you mean '%s'?", near);
 	return tap_error_advise(
-		err, "the commands are report, trace, watch, types, stack, info, clean and help; see heaptap --help");
+		err, "the commands are report, trace, watch, types, refs, stack, info, clean and help; see heaptap --help");
 }
 
 struct tap_error *tap_command_find(const char *word, const struct tap_command **ret)
@@ -51,7 +52,7 @@ struct tap_error *tap_command_find(const char *word, const struct tap_command **
 					"'%s' is not in this version of heaptap (" HEAPTAP_VERSION
 					")",
 					word),
-				"the commands there are: report, trace, watch, types, stack, info, clean");
+				"the commands there are: report, trace, watch, types, refs, stack, info, clean");
 	if (*word == '-')
 		return tap_error_advise(
 			tap_error_new(

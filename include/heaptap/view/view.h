@@ -19,6 +19,7 @@
 #include "heaptap/analysis/clean_report.h"
 #include "heaptap/analysis/heap_report.h"
 #include "heaptap/analysis/info_report.h"
+#include "heaptap/analysis/refs_report.h"
 #include "heaptap/analysis/stack_report.h"
 #include "heaptap/analysis/trace_report.h"
 #include "heaptap/analysis/watch_report.h"
@@ -62,6 +63,11 @@ void tap_view_report_json(FILE *out, const struct tap_heap_report *report, size_
 void tap_view_types_text(
 	FILE *out, const struct tap_heap_report *report, const struct tap_view_options *options);
 void tap_view_types_json(FILE *out, const struct tap_heap_report *report, size_t limit);
+
+void tap_view_refs_text(
+	FILE *out, const struct tap_refs_report *report, const struct tap_view_options *options);
+void tap_view_refs_dot(FILE *out, const struct tap_refs_report *report);
+void tap_view_refs_json(FILE *out, const struct tap_refs_report *report);
 
 void tap_view_clean_text(
 	FILE *out, const struct tap_clean_report *report, const struct tap_view_options *options);
