@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole of what tests/e2e/test_probe_storms.py runs a part of; see
-kills.sh."""
+"""The whole of what tests/e2e/test_probe_storms.py and test_snapshot.py run a part
+of; see kills.sh."""
 import pathlib
 import random
 import signal
@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 import heaptap  # noqa: E402
 import test_probe_storms as storms  # noqa: E402
+import test_snapshot as snapshots  # noqa: E402
 
 TARGETS = ("threads", "signals", "python")
 
@@ -27,7 +28,7 @@ def clean(pid):
     answer = heaptap.run("clean", pid, "--json").json
     if answer.get("found") and not answer.get("removed"):
         return answer["reason"]
-    left = heaptap.text_problems(pid) + storms.ours(pid)
+    left = heaptap.text_problems(pid) + storms.ours(pid) + snapshots.children(pid)
     return str(left) if left else None
 
 
@@ -75,6 +76,13 @@ def at_every(step):
     return kills
 
 
+def at_every_of_a_snapshot(step):
+    def kills(pid):
+        for k in range(1, heaptap.count_steps(snapshots.snapshot(pid)) + 1, step):
+            yield lambda: snapshots.kill_at(pid, k)
+    return kills
+
+
 def main():
     count, every = int(sys.argv[1]), int(sys.argv[2])
     good = True
@@ -83,6 +91,8 @@ def main():
             good &= run(name, "random", at_random(-(-count // len(TARGETS))), folder)
         for name in TARGETS:
             good &= run(name, "step", at_every(every), folder)
+        for name in TARGETS:
+            good &= run(name, "snapshot", at_every_of_a_snapshot(every), folder)
     return 0 if good else 1
 
 

@@ -4,10 +4,10 @@
 #
 # heaptap is killed with SIGKILL N times (1000) at random moments of a recording
 # by probes, and at every EVERY-th (1) call of ptrace, pread and pwrite that one
-# whole recording makes, against a threaded C program, one under a timer's
-# signals, and a Python script. Each checks its own results all the time and
-# measures how long a thread of it was held. Prints one line for each; ends with
-# 1 where one died, computed something else, was held for 200 ms, or kept
+# whole recording makes, and one snapshot, against a threaded C program, one under
+# a timer's signals, and a Python script. Each checks its own results all the time
+# and measures how long a thread of it was held. Prints one line for each; ends
+# with 1 where one died, computed something else, was held for 200 ms, or kept
 # anything of heaptap's after `heaptap clean`.
 #
 # HEAPTAP: the binary (build/heaptap); HEAPTAP_TEST_TARGETS: the test programs.

@@ -20,7 +20,8 @@ struct level {
 
 struct machine {
 	uint64_t total_bytes; /* memory and swap */
-	uint64_t free_bytes;
+	uint64_t available_bytes;
+	uint64_t free_bytes; /* the same and swap */
 	uint64_t swap_free_bytes;
 };
 
@@ -112,8 +113,11 @@ static void take_tightest(
 		bool limited = ret->version == 2 ? read_level_v2(dir, machine, &level) :
 						   read_level_v1(dir, machine, &level);
 
-		if (limited && (own || is_inherited(dir, ret->version)) &&
-			(ret->limit_bytes == UINT64_MAX || level.free_bytes < least)) {
+		limited = limited && (own || is_inherited(dir, ret->version));
+		if (limited)
+			ret->free_memory_bytes = smaller(ret->free_memory_bytes,
+				minus(level.limit_bytes, level.used_bytes));
+		if (limited && (ret->limit_bytes == UINT64_MAX || level.free_bytes < least)) {
 			least = level.free_bytes;
 			ret->limit_bytes = level.limit_bytes;
 			ret->limit_used_bytes = level.used_bytes;
@@ -130,7 +134,7 @@ static void take_tightest(
 static bool read_machine(struct machine *ret)
 {
 	_cleanup_free_ char *text = NULL;
-	uint64_t total, available, swap = 0;
+	uint64_t total, swap = 0;
 	struct tap_error *err = tap_proc_read(0, "meminfo", &text, NULL);
 
 	*ret = (struct machine){0};
@@ -139,12 +143,12 @@ static bool read_machine(struct machine *ret)
 		return false;
 	}
 	if (!tap_scan_kib(text, "MemTotal", &total) ||
-		!tap_scan_kib(text, "MemAvailable", &available))
+		!tap_scan_kib(text, "MemAvailable", &ret->available_bytes))
 		return false;
 	tap_scan_kib(text, "SwapTotal", &swap);
 	tap_scan_kib(text, "SwapFree", &ret->swap_free_bytes);
 	ret->total_bytes = plus(total, swap);
-	ret->free_bytes = plus(available, ret->swap_free_bytes);
+	ret->free_bytes = plus(ret->available_bytes, ret->swap_free_bytes);
 	return true;
 }
 
@@ -233,13 +237,15 @@ struct tap_error *tap_cgroup_read(pid_t pid, struct tap_cgroup *ret)
 
 	*ret = (struct tap_cgroup){.limit_bytes = UINT64_MAX,
 		.tightest_bytes = UINT64_MAX,
-		.free_bytes = UINT64_MAX};
+		.free_bytes = UINT64_MAX,
+		.free_memory_bytes = UINT64_MAX};
 	if (err)
 		return err;
 	if (read_machine(&machine)) {
 		ret->kind = TAP_LIMIT_MACHINE;
 		ret->tightest_bytes = machine.total_bytes;
 		ret->free_bytes = machine.free_bytes;
+		ret->free_memory_bytes = machine.available_bytes;
 	}
 	/* A kernel without cgroups has no such files: the machine is the limit. */
 	if (!tap_membership_read(pid, &membership))

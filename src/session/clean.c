@@ -48,6 +48,8 @@ static void *run(void *context)
 			err = tap_left_remove(target, &job->list->items[i]);
 	if (!err)
 		err = tap_left_close_files(target);
+	if (!err)
+		err = tap_left_reap_copies(target);
 	release = target ? tap_target_release(target, NULL) : NULL;
 	if (!err)
 		return release;
@@ -66,7 +68,9 @@ struct tap_error *clean_process(const struct tap_process *process, bool *found_r
 
 	for (size_t i = 0; !err && i < list.count; i++)
 		taken += !tap_left_is_free(&list.items[i]);
-	*found_ret = !err && (list.count || tap_left_has_files(process->pid));
+	*found_ret = !err &&
+		(list.count || tap_left_has_files(process->pid) ||
+			tap_left_has_copies(process->pid));
 	for (size_t i = 0; i < list.count && taken; i++)
 		if (!tap_left_is_free(&list.items[i])) {
 			err = refuse(process, &list.items[i]);

@@ -83,6 +83,7 @@ void target_destroy(struct tap_target *target)
 	for (size_t i = 0; i < target->gone.count; i++)
 		tracee_destroy(target, target->gone.items[i]);
 	tap_map_deinit(&target->tracees);
+	tap_map_deinit(&target->spared);
 	tap_map_deinit(&target->breakpoints);
 	tap_vector_free(&target->forgotten);
 	tap_vector_free(&target->gone);
@@ -108,23 +109,24 @@ static bool is_ours(pid_t tid)
 	return ours || err;
 }
 
-static struct tap_error *seize_new(struct tap_target *target, size_t *new_ret)
+struct tap_error *target_seize_new(struct tap_target *target, size_t *count_ret)
 {
 	_cleanup_free_ pid_t *tids = NULL;
 	struct tap_error *err;
 	size_t count = 0;
 
-	*new_ret = 0;
+	*count_ret = 0;
 	err = tap_tasks_ids(target->pid, &tids, &count);
 	for (size_t i = 0; i < count && !err; i++) {
 		int result;
 
-		if (tracee_find(target, tids[i]))
+		if (tracee_find(target, tids[i]) ||
+			tap_map_find(&target->spared, (uint64_t)tids[i]))
 			continue;
 		result = pt_seize(tids[i], TRACE_OPTIONS);
 		if (!result) {
 			tracee_add(target, tids[i], TRACEE_RUNNING);
-			(*new_ret)++;
+			(*count_ret)++;
 		} else if (result != -ESRCH && !is_ours(tids[i])) {
 			err = tap_error_errno(-result, "cannot attach to thread %d", tids[i]);
 		}
@@ -142,14 +144,14 @@ static void let_all_go(struct tap_target *target)
 		pt_detach((pid_t)slot->key, 0);
 }
 
-static struct tap_error *seize_all(struct tap_target *target)
+struct tap_error *target_seize(struct tap_target *target)
 {
 	struct tap_error *err = NULL;
 	size_t fresh = 1;
 
 	/* Until a look at the list of threads shows no new one. */
 	for (int round = 0; !err && fresh && round < SEIZE_ROUNDS; round++)
-		err = seize_new(target, &fresh);
+		err = target_seize_new(target, &fresh);
 	if (!err && fresh)
 		err = tap_error_new(TAP_ERR_TIMEOUT,
 			"process %d makes threads faster than they can be attached to",
@@ -163,7 +165,7 @@ static struct tap_error *seize_all(struct tap_target *target)
  * be seen then, and what begins later is told of. */
 static struct tap_error *seize_and_settle(struct tap_target *target)
 {
-	struct tap_error *err = seize_all(target);
+	struct tap_error *err = target_seize(target);
 	size_t before = 0;
 
 	for (int round = 0; !err && target->tracees.count != before && round < SETTLE_ROUNDS;
@@ -171,21 +173,32 @@ static struct tap_error *seize_and_settle(struct tap_target *target)
 		err = rendezvous(target);
 		before = target->tracees.count;
 		if (!err)
-			err = seize_all(target);
+			err = target_seize(target);
 	}
 	rendezvous_end(target);
 	return err;
 }
 
-struct tap_error *tap_target_attach(const struct tap_process *process, struct tap_target **ret)
+struct tap_error *target_create(const struct tap_process *process, struct tap_target **ret)
 {
 	struct tap_target *target = create(process->pid);
-	struct tap_error *err;
+	struct tap_error *err = tap_memory_open(process->pid, true, &target->memory);
 
 	tap_process_copy(process, &target->process);
-	err = tap_memory_open(process->pid, true, &target->memory);
-	if (!err)
-		err = seize_and_settle(target);
+	*ret = err ? NULL : target;
+	if (err)
+		target_destroy(target);
+	return err;
+}
+
+struct tap_error *tap_target_attach(const struct tap_process *process, struct tap_target **ret)
+{
+	struct tap_target *target;
+	struct tap_error *err = target_create(process, &target);
+
+	if (err)
+		return err;
+	err = seize_and_settle(target);
 	if (!err && (!target->tracees.count || !tap_process_is_same(process)))
 		err = tap_error_new(TAP_ERR_GONE, "process %d has ended", process->pid);
 	if (err) {

@@ -101,6 +101,7 @@ struct tap_target {
 	struct tap_process process;
 	struct tap_memory *memory;
 	struct tap_map tracees;     /* tid -> struct tracee * */
+	struct tap_map spared;      /* tids that target_seize() leaves alone */
 	struct tap_map breakpoints; /* address -> struct tap_breakpoint * */
 	TAP_VECTOR(struct orphan) orphans;
 	TAP_VECTOR(struct tap_event) queue; /* events that came while another was waited for */
@@ -123,6 +124,12 @@ struct tap_target {
 
 /* attach.c */
 bool target_take_kick(void); /* was the calling thread kicked since the last time? */
+/* No thread of it is a tracee yet. */
+struct tap_error *target_create(const struct tap_process *process, struct tap_target **ret);
+/* Every thread becomes a tracee, and is not stopped for that. */
+struct tap_error *target_seize(struct tap_target *target);
+/* Those that came since; *count_ret: how many. */
+struct tap_error *target_seize_new(struct tap_target *target, size_t *count_ret);
 void target_destroy(struct tap_target *target);
 
 /* tracees.c */
@@ -145,6 +152,9 @@ int tracee_borrow(struct tap_target *target, struct tracee *tracee, uint64_t dea
  * else the one that a stop disturbs least. It is to be continued afterwards
  * if *was_running_ret. NULL where there is none now. */
 struct tracee *tracee_pick(struct tap_target *target, bool *was_running_ret);
+/* Before a stop: when the call began that it is blocked in, for the time that it
+ * has left. */
+void tracee_note_call(struct tap_target *target, struct tracee *tracee);
 /* An EINTR that only our stop caused: public.regs make the call again. */
 void tracee_restart_call(struct tap_target *target, struct tracee *tracee);
 /* A call that the kernel counts the time of, and would go on with by another
@@ -197,6 +207,13 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 /* The same in whichever thread it disturbs least. */
 struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);
+/* clone(2) of a process: the child has a stack of its own below the thread's,
+ * and does not run as long as we live; where it does, it exits with exit_code.
+ * It is a tracee of ours whose first stop is still to come. *child_ret: its
+ * number as we see it, 0 where there is none; *result_ret: as the process sees
+ * it, or a negative errno. */
+struct tap_error *remote_clone(struct tap_target *target, pid_t tid, const struct tap_regs *stopped,
+	uint64_t flags, int exit_code, pid_t *child_ret, int64_t *result_ret);
 
 /* sigtrap.c: at a hit, the thread's regs are loaded. */
 void sigtrap_put_back(struct tap_target *target, struct tracee *tracee);

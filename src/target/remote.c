@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "heaptap/arch/cpu.h"
 #include "heaptap/base/alloc.h"
@@ -22,6 +23,25 @@
 #define SCAN_MAX_BYTES (64u << 20) /* of one mapping */
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define ALL_SIGNALS UINT64_MAX
+
+/* A system call to be injected. */
+struct call {
+	long number;
+	uint64_t arguments[6];
+	bool clones;     /* arguments[1] becomes a stack for the child */
+	int exit_code;   /* the child's */
+	pid_t child;     /* the one that came of it */
+};
+
+/* A signal frame that is to be laid on a thread's stack. */
+struct frame {
+	const struct tap_regs *resume; /* what its return leads to */
+	uint64_t mask;
+	const uint8_t *xstate;         /* NULL: as a program begins with */
+	size_t xstate_size;
+	uint64_t stack;                /* the thread's stack pointer */
+	uint64_t end;                  /* what it has to lie below */
+};
 
 /* The address of a byte pattern in a mapping, 0 where it is not there. */
 static uint64_t scan(struct tap_memory *memory, const struct tap_mapping *mapping,
@@ -128,54 +148,90 @@ static bool has_room(pid_t tid, uint64_t at, uint64_t rsp)
 	return room;
 }
 
+static struct tap_error *lay(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct frame *frame, uint64_t *at_ret)
+{
+	_cleanup_free_ uint8_t *bytes = tap_alloc(FRAME_MAX_BYTES);
+	uint64_t at = 0;
+	size_t size;
+
+	/* Twice: its size, which is the same for every aligned place, says where
+	 * it begins. */
+	for (int i = 0; i < 2; i++) {
+		size = tap_cpu_signal_frame(bytes, FRAME_MAX_BYTES, at, target->sigreturn,
+			frame->resume, frame->mask, frame->xstate, frame->xstate_size);
+		if (!size)
+			return tap_error_new(TAP_ERR_UNSUPPORTED,
+				"the vector registers of thread %d do not fit a signal frame", tid);
+		at = (frame->end - size) & ~(uint64_t)(FRAME_ALIGN_BYTES - 1);
+	}
+	if (!has_room(tid, at, frame->stack))
+		return tap_error_new(
+			TAP_ERR_UNSUPPORTED, "the stack of thread %d has no room", tid);
+	*at_ret = at;
+	return tap_error_wrap(tap_memory_write(memory, at, bytes, size),
+		"the stack of thread %d has no room", tid);
+}
+
 /* Lays the frame that undoes the call by itself: where we are killed half
  * way, the kernel returns the thread to `resume` all the same. */
 static struct tap_error *lay_frame(struct tap_target *target, pid_t tid, struct tap_memory *memory,
 	const struct tap_regs *resume, uint64_t mask, uint64_t *at_ret)
 {
 	_cleanup_free_ uint8_t *xstate = tap_alloc(XSTATE_MAX_BYTES);
-	_cleanup_free_ uint8_t *frame = tap_alloc(FRAME_MAX_BYTES);
-	size_t xstate_size = 0, size;
-	uint64_t at = 0;
+	struct frame frame = {
+		.resume = resume,
+		.mask = mask,
+		.xstate = xstate,
+		.stack = resume->rsp,
+		.end = resume->rsp - TAP_RESTART_ROOM_BYTES,
+	};
 
-	if (pt_get_xstate(tid, xstate, XSTATE_MAX_BYTES, &xstate_size))
+	if (pt_get_xstate(tid, xstate, XSTATE_MAX_BYTES, &frame.xstate_size))
 		return tap_error_new(TAP_ERR_UNSUPPORTED,
 			"the vector registers of thread %d cannot be read", tid);
-	/* Twice: its size, which is the same for every aligned place, says where
-	 * it begins. */
-	for (int i = 0; i < 2; i++) {
-		size = tap_cpu_signal_frame(frame, FRAME_MAX_BYTES, at, target->sigreturn, resume,
-			mask, xstate, xstate_size);
-		if (!size)
-			return tap_error_new(TAP_ERR_UNSUPPORTED,
-				"the vector registers of thread %d do not fit a signal frame", tid);
-		at = (resume->rsp - TAP_RESTART_ROOM_BYTES - size) & ~(uint64_t)(FRAME_ALIGN_BYTES - 1);
-	}
-	if (!has_room(tid, at, resume->rsp))
-		return tap_error_new(
-			TAP_ERR_UNSUPPORTED, "the stack of thread %d has no room", tid);
-	*at_ret = at;
-	return tap_error_wrap(tap_memory_write(memory, at, frame, size),
-		"the stack of thread %d has no room", tid);
+	return lay(target, tid, memory, &frame, at_ret);
+}
+
+/* A stack for a child, which leads to its end. */
+static struct tap_error *lay_child(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *stopped, uint64_t below, struct call *call)
+{
+	struct tap_regs exit = *stopped;
+	const struct frame frame = {
+		.resume = &exit,
+		.mask = ALL_SIGNALS,
+		.stack = stopped->rsp,
+		.end = below,
+	};
+
+	exit.rip = target->syscall_ret;
+	exit.rax = SYS_exit_group;
+	exit.rdi = (uint64_t)call->exit_code;
+	exit.rsp = below;
+	return lay(target, tid, memory, &frame, &call->arguments[1]);
 }
 
 /* Stops on the way to the exit of an injected call that are not its own. The
  * signal to go on with: SIGSTOP comes in spite of the mask, and is not ours to
  * swallow; the group stop that follows is left to whoever continues the
  * thread. */
-static int pass(struct tap_target *target, pid_t tid, int status)
+static int pass(struct tap_target *target, pid_t tid, int status, struct call *call)
 {
 	struct tracee *tracee = tracee_find(target, tid);
+	unsigned long message;
 
 	if (status >> 16 == 0)
 		return WSTOPSIG(status);
+	if (status >> 16 == PTRACE_EVENT_CLONE && call->clones && !pt_get_event(tid, &message))
+		call->child = (pid_t)message;
 	if (status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP && tracee)
 		tracee->group_stopped = true;
 	return 0;
 }
 
 /* To the exit of the injected call. */
-static int run_call(struct tap_target *target, pid_t tid)
+static int run_call(struct tap_target *target, pid_t tid, struct call *call)
 {
 	uint64_t deadline = tap_clock_ns() + CALL_BOUND_NS;
 	int seen = 0, signal = 0;
@@ -194,14 +250,13 @@ static int run_call(struct tap_target *target, pid_t tid)
 		if (WSTOPSIG(status) == SYSCALL_STOP)
 			seen++;
 		else
-			signal = pass(target, tid, status);
+			signal = pass(target, tid, status, call);
 	}
 	return 0;
 }
 
 static struct tap_error *inject(struct tap_target *target, pid_t tid, struct tap_memory *memory,
-	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
-	int64_t *result_ret)
+	const struct tap_regs *stopped, struct call *call, int64_t *result_ret)
 {
 	static const struct tap_restart_origin unknown;
 	const struct tracee *tracee = tracee_find(target, tid);
@@ -217,38 +272,40 @@ static struct tap_error *inject(struct tap_target *target, pid_t tid, struct tap
 	tap_restart_kernel_by_hand(&resume);
 	tap_restart_afresh(&undo, tracee ? &tracee->origin : &unknown);
 	err = lay_frame(target, tid, memory, &undo, mask, &at);
+	if (!err && call->clones)
+		err = lay_child(target, tid, memory, stopped, at, call);
 	if (err)
 		return err;
 	regs.rip = target->syscall_ret;
 	regs.rsp = at;
-	regs.rax = (uint64_t)number;
+	regs.rax = (uint64_t)call->number;
 	regs.orig_rax = UINT64_MAX;
-	regs.rdi = arguments[0];
-	regs.rsi = arguments[1];
-	regs.rdx = arguments[2];
-	regs.r10 = arguments[3];
-	regs.r8 = arguments[4];
-	regs.r9 = arguments[5];
+	regs.rdi = call->arguments[0];
+	regs.rsi = call->arguments[1];
+	regs.rdx = call->arguments[2];
+	regs.r10 = call->arguments[3];
+	regs.r8 = call->arguments[4];
+	regs.r9 = call->arguments[5];
 	/* Registers before the mask, and at the end the mask before the
 	 * registers: whenever we are killed the frame is still in force. */
 	result = pt_set_regs(tid, &regs);
 	if (!result)
 		result = pt_set_sigmask(tid, ALL_SIGNALS);
 	if (!result)
-		result = run_call(target, tid);
+		result = run_call(target, tid, call);
 	if (!result)
 		result = pt_get_regs(tid, &regs);
 	*result_ret = (int64_t)regs.rax;
 	pt_set_sigmask(tid, mask);
 	pt_set_regs(tid, &resume);
 	if (result)
-		return tap_error_errno(-result, "injected system call %ld in thread %d", number, tid);
+		return tap_error_errno(
+			-result, "injected system call %ld in thread %d", call->number, tid);
 	return NULL;
 }
 
-struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
-	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
-	int64_t *result_ret)
+static struct tap_error *make_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *stopped, struct call *call, int64_t *result_ret)
 {
 	struct tap_error *err = find_code(target);
 
@@ -256,9 +313,35 @@ struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_m
 		err = check_allowed(target, tid);
 	if (err)
 		return err;
-	err = inject(target, tid, memory, stopped, number, arguments, result_ret);
+	err = inject(target, tid, memory, stopped, call, result_ret);
 	/* However it went: the program's filters are in force again. */
 	pt_set_options(tid, TRACE_OPTIONS);
+	return err;
+}
+
+struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
+	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
+	int64_t *result_ret)
+{
+	struct call call = {.number = number};
+
+	memcpy(call.arguments, arguments, sizeof(call.arguments));
+	return make_call(target, tid, memory, stopped, &call, result_ret);
+}
+
+struct tap_error *remote_clone(struct tap_target *target, pid_t tid, const struct tap_regs *stopped,
+	uint64_t flags, int exit_code, pid_t *child_ret, int64_t *result_ret)
+{
+	struct call call = {
+		.number = SYS_clone,
+		.arguments = {flags},
+		.clones = true,
+		.exit_code = exit_code,
+	};
+	struct tap_error *err =
+		make_call(target, tid, target->memory, stopped, &call, result_ret);
+
+	*child_ret = call.child;
 	return err;
 }
 

@@ -238,8 +238,7 @@ static int disturbance(struct tap_target *target, struct tracee *tracee)
 	}
 }
 
-/* When a blocked thread's call began, for the time that it has left. */
-static void note_call(struct tap_target *target, struct tracee *tracee)
+void tracee_note_call(struct tap_target *target, struct tracee *tracee)
 {
 	struct tap_task_syscall call = {0};
 	uint64_t since;
@@ -257,7 +256,7 @@ static int stop_noted(
 {
 	*was_running_ret = tracee->state != TRACEE_STOPPED;
 	if (*was_running_ret)
-		note_call(target, tracee);
+		tracee_note_call(target, tracee);
 	return tracee_stop(target, tracee, deadline_ns);
 }
 

@@ -262,6 +262,26 @@ def built(name):
     return path
 
 
+def _preloaded(command, **popen):
+    env = dict(os.environ, LD_PRELOAD=str(built("kill_at.so")), **popen.pop("env"))
+    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, timeout=60, **popen)
+
+
+def count_steps(command):
+    """How many calls of ptrace, and on another process's memory, a command makes."""
+    read, write = os.pipe()
+    _preloaded(command, env={"KILL_COUNT_FD": str(write)}, pass_fds=[write], check=True)
+    os.close(write)
+    with os.fdopen(read) as told:
+        return int(told.read())
+
+
+def kill_at_step(command, step):
+    """Its exit code: -SIGKILL where it got as far as that call."""
+    return _preloaded(command, env={"KILL_AT": str(step)}).returncode
+
+
 def leak_line(source):
     """The line marked LEAK in a target's source."""
     return marked_line(source, "LEAK")

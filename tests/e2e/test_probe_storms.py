@@ -2,16 +2,14 @@
 """Programs that do what a probe could trip over while it is placed, at work, and
 taken out; heaptap killed or stopped at any moment. Each program checks its own
 results all the time and says at the end what went wrong."""
-import os
 import random
 import signal
-import subprocess
 import time
 
 import pytest
 
-from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean,
-                     few_interpreters, interpreters,
+from heaptap import (EXIT_PROCESS, FULL, HEAPTAP, Running, Target, built, check_clean, count_steps,
+                     few_interpreters, interpreters, kill_at_step,
                      mappings, patched_text,
                      run, run_json, some_interpreter, state, status,
                      wait_for)
@@ -180,23 +178,17 @@ def test_stopped_for_seconds():
 
 # ---------------------------------------------------------------- every step
 
+def recording(pid):
+    return [HEAPTAP, "trace", "--engine", "probe", "-d", "100ms", str(pid)]
+
+
 def steps_of(pid):
     """How many calls on the target one whole recording makes."""
-    read, write = os.pipe()
-    env = dict(os.environ, LD_PRELOAD=str(built("kill_at.so")), KILL_COUNT_FD=str(write))
-    subprocess.run([HEAPTAP, "trace", "--engine", "probe", "-d", "100ms", str(pid)], env=env,
-                   pass_fds=[write], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, timeout=60, check=True)
-    os.close(write)
-    with os.fdopen(read) as told:
-        return int(told.read())
+    return count_steps(recording(pid))
 
 
 def kill_at(pid, step):
-    env = dict(os.environ, LD_PRELOAD=str(built("kill_at.so")), KILL_AT=str(step))
-    return subprocess.run([HEAPTAP, "trace", "--engine", "probe", "-d", "100ms", str(pid)], env=env,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, timeout=60).returncode
+    return kill_at_step(recording(pid), step)
 
 
 @pytest.mark.parametrize("name", ["threads", pytest.param("python-threads", marks=at_length)])

@@ -24,6 +24,7 @@ static void the_tightest_ancestor_of_v1(void **state)
 	assert_int_equal(cgroup.kind, TAP_LIMIT_CGROUP);
 	assert_int_equal(cgroup.tightest_bytes, GIB);
 	assert_int_equal(cgroup.free_bytes, 224 * MIB);
+	assert_int_equal(cgroup.free_memory_bytes, 224 * MIB);
 	/* The parent is frozen, and so is it. */
 	assert_true(cgroup.frozen);
 	assert_true(tap_cgroup_is_frozen(42));
@@ -41,6 +42,7 @@ static void the_tightest_ancestor_of_v2(void **state)
 	assert_int_equal(cgroup.limit_bytes, 512 * MIB);
 	assert_int_equal(cgroup.limit_used_bytes, 380 * MIB);
 	assert_int_equal(cgroup.free_bytes, (132 + 8) * MIB);
+	assert_int_equal(cgroup.free_memory_bytes, 132 * MIB);
 	assert_true(cgroup.frozen);
 	tap_cgroup_deinit(&cgroup);
 	/* A limit above what the machine has does not come first. */
@@ -49,6 +51,7 @@ static void the_tightest_ancestor_of_v2(void **state)
 	assert_int_equal(cgroup.kind, TAP_LIMIT_MACHINE);
 	assert_int_equal(cgroup.tightest_bytes, 18 * GIB);
 	assert_int_equal(cgroup.free_bytes, 9 * GIB);
+	assert_int_equal(cgroup.free_memory_bytes, 8 * GIB);
 	assert_false(cgroup.frozen || tap_cgroup_is_frozen(43));
 	tap_cgroup_deinit(&cgroup);
 }

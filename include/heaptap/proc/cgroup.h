@@ -31,6 +31,7 @@ struct tap_cgroup {
 	enum tap_limit_kind kind;
 	uint64_t tightest_bytes;
 	uint64_t free_bytes;
+	uint64_t free_memory_bytes; /* without swap, at every level and of the machine: the least */
 };
 
 struct tap_error *tap_cgroup_read(pid_t pid, struct tap_cgroup *ret);

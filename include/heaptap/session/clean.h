@@ -3,7 +3,7 @@
 #define HEAPTAP_SESSION_CLEAN_H
 
 /* `heaptap clean`: takes out of a process what a heaptap that was killed left
- * in it: probes, their memory, a descriptor. */
+ * in it: probes, their memory, a descriptor; the dead child of a snapshot. */
 
 #include <sys/types.h>
 #include "heaptap/analysis/clean_report.h"

@@ -44,4 +44,11 @@ struct tap_error *tap_left_close_files(struct tap_target *target);
 /* Is there such a descriptor? */
 bool tap_left_has_files(pid_t pid);
 
+/* Dead children that snapshots left (target/snapshot.h), which the program does
+ * not wait for. Not known where the kernel does not list children
+ * (CONFIG_PROC_CHILDREN). */
+bool tap_left_has_copies(pid_t pid);
+/* Makes the process wait for them; nothing where there are none. */
+struct tap_error *tap_left_reap_copies(struct tap_target *target);
+
 #endif
