@@ -32,6 +32,7 @@
 
 /* How sys.getsizeof() finds what it says. */
 enum tap_python_sizer {
+	TAP_PYTHON_SIZE_NONE,
 	TAP_PYTHON_SIZE_UNKNOWN, /* a __sizeof__ of its own that is not known */
 	TAP_PYTHON_SIZE_GENERIC, /* object.__sizeof__ */
 	TAP_PYTHON_SIZE_LIST,
@@ -63,7 +64,7 @@ struct tap_python_heap_type {
 	const char *builtin_name;
 	bool is_class;        /* made by a class statement, or a call of type() */
 	uint32_t lead_bytes;  /* in front of each object: 0, 16, 32 */
-	enum tap_python_sizer sizer;
+	enum tap_python_sizer sizer; /* heap_sizes.c: NONE until it is asked for */
 };
 
 struct tap_python_heap {
@@ -94,13 +95,10 @@ static inline const struct tap_python_heap_type *tap_python_heap_type_of(
 	return heap->types.items[object->type];
 }
 
-/* heap_names_of_types.c: the name as struct tap_python_type has it, interned. */
+/* heap_type_names.c: the name as struct tap_python_type has it, interned; NULL where
+ * there is none. *is_class_ret: a class statement or a call of type() made it. */
 const char *tap_python_heap_type_name(
 	struct tap_python_heap *heap, uint64_t addr, uint64_t flags, bool *is_class_ret);
-
-/* heap_sizes.c: chosen once, when the type is met. */
-enum tap_python_sizer tap_python_heap_choose_sizer(
-	struct tap_python_heap *heap, const struct tap_python_heap_type *type);
 
 /* --- dictionaries (heap_dicts.c) --------------------------------------------- */
 
