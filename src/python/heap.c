@@ -15,7 +15,8 @@ static bool find_type_type(void *context, uint64_t interpreter)
 	const struct tap_python_layout *layout = find->heap->layout;
 	uint64_t modules, dict, type, again;
 
-	if (!tap_python_heap_field(find->heap, interpreter, layout->interpreter.modules, &modules) ||
+	if (!tap_python_heap_field(
+		    find->heap, interpreter, layout->interpreter.modules, &modules) ||
 		!tap_python_heap_field(find->heap, modules, layout->object.type, &dict) ||
 		!tap_python_heap_field(find->heap, dict, layout->object.type, &type) ||
 		!tap_python_heap_field(find->heap, type, layout->object.type, &again) ||
@@ -100,7 +101,8 @@ uint32_t tap_python_heap_types(const struct tap_python_heap *heap)
 	return (uint32_t)heap->types.count;
 }
 
-const struct tap_python_type *tap_python_heap_type(const struct tap_python_heap *heap, uint32_t type)
+const struct tap_python_type *tap_python_heap_type(
+	const struct tap_python_heap *heap, uint32_t type)
 {
 	return &heap->types.items[type]->shown;
 }

@@ -22,9 +22,8 @@ void tap_python_heap_interpreters(
 		    layout->runtime.interpreters_head, &interpreter))
 		return;
 	while (tap_python_walk_on(&walk, interpreter, MAX_INTERPRETERS)) {
-		if (!fn(context, interpreter) ||
-			!tap_python_heap_field(
-				heap, interpreter, layout->interpreter.next, &interpreter))
+		if (!fn(context, interpreter) || !tap_python_heap_field(heap, interpreter,
+							 layout->interpreter.next, &interpreter))
 			return;
 	}
 }
@@ -91,16 +90,16 @@ static bool walk_interpreter(void *context, uint64_t interpreter)
 		tracked, interpreter + (uint64_t)tracked->heap->layout->interpreter.gc);
 }
 
-uint64_t tap_python_heap_tracked(struct tap_python_heap *heap, tap_python_tracked_fn fn,
-	void *context, uint32_t *broken_ret)
+uint64_t tap_python_heap_tracked(
+	struct tap_python_heap *heap, tap_python_tracked_fn fn, void *context, uint32_t *broken_ret)
 {
 	struct tracked tracked = {.heap = heap, .fn = fn, .context = context};
 
 	if (heap->layout->interpreter.gc >= 0)
 		tap_python_heap_interpreters(heap, walk_interpreter, &tracked);
 	else
-		walk_collector(&tracked, heap->python->info.runtime_addr +
-						 (uint64_t)heap->layout->runtime.gc);
+		walk_collector(&tracked,
+			heap->python->info.runtime_addr + (uint64_t)heap->layout->runtime.gc);
 	*broken_ret = tracked.broken;
 	return tracked.count;
 }

@@ -35,8 +35,8 @@ static bool read_shape(const struct tap_python_layout *layout, const uint8_t *he
 {
 	uint8_t log2_slots, log2_index;
 
-	use_entries(keys, layout->keys.entry_size, layout->keys.entry_key,
-		layout->keys.entry_value);
+	use_entries(
+		keys, layout->keys.entry_size, layout->keys.entry_key, layout->keys.entry_value);
 	if (layout->keys.slots >= 0) {
 		keys->slots = tap_python_u64(head, layout->keys.slots);
 		*index_ret = index_bytes(keys->slots);
@@ -63,8 +63,7 @@ bool tap_python_keys_read(struct tap_python_heap *heap, uint64_t addr, struct ta
 
 	memset(ret, 0, sizeof(*ret));
 	if (!addr || addr & 7 ||
-		!tap_memory_try_read(
-			heap->memory, addr, head, (size_t)layout->keys.indices) ||
+		!tap_memory_try_read(heap->memory, addr, head, (size_t)layout->keys.indices) ||
 		!read_shape(layout, head, ret, &index))
 		return false;
 	ret->addr = addr;
@@ -115,15 +114,14 @@ bool tap_python_keys_each(struct tap_python_heap *heap, const struct tap_python_
 
 		if (!tap_memory_try_read(heap->memory, keys->entries + first * keys->entry_bytes,
 			    entries, count * keys->entry_bytes) ||
-			(values_array &&
-				!tap_memory_try_read(heap->memory, values_array + first * 8, values,
-					count * 8)))
+			(values_array && !tap_memory_try_read(heap->memory,
+						 values_array + first * 8, values, count * 8)))
 			return false;
 		for (uint64_t i = 0; i < count; i++) {
 			const uint8_t *entry = entries + i * keys->entry_bytes;
 			uint64_t key = word(entry + keys->key_offset);
-			uint64_t value = word(values_array ? values + i * 8
-							   : entry + keys->value_offset);
+			uint64_t value =
+				word(values_array ? values + i * 8 : entry + keys->value_offset);
 
 			if (key && value && !fn(context, key, value))
 				return true;

@@ -76,7 +76,7 @@ struct tap_python_heap {
 	TAP_VECTOR(struct tap_python_heap_type *) types;
 	struct tap_map types_at; /* address -> number */
 	struct tap_map no_types; /* addresses that are known to be none; bounded */
-	struct tap_map pools;    /* address of 16 KiB or 4 KiB -> 1: a pool, where no type is */
+	struct tap_map pools;    /* where a pool might begin -> 1: one does, and no type is in it */
 	uint64_t type_type;      /* PyType_Type */
 };
 

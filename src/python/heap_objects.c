@@ -38,8 +38,8 @@ static bool is_gc_head(const uint8_t *bytes)
 }
 
 /* bytes: of the block; addr: of the block plus lead. */
-static bool is_object(const struct tap_python_heap *heap, const uint8_t *bytes,
-	uint64_t size_bytes, const struct tap_python_heap_type *type)
+static bool is_object(const struct tap_python_heap *heap, const uint8_t *bytes, uint64_t size_bytes,
+	const struct tap_python_heap_type *type)
 {
 	uint32_t lead = type->lead_bytes;
 
@@ -49,8 +49,8 @@ static bool is_object(const struct tap_python_heap *heap, const uint8_t *bytes,
 	       (!type->shown.collected || is_gc_head(bytes + lead - heap->layout->gc.head_size));
 }
 
-static bool found(const struct tap_python_heap_type *type, uint64_t block_addr,
-	struct tap_python_object *ret)
+static bool found(
+	const struct tap_python_heap_type *type, uint64_t block_addr, struct tap_python_object *ret)
 {
 	ret->addr = block_addr + type->lead_bytes;
 	ret->type = type->number;
@@ -58,8 +58,8 @@ static bool found(const struct tap_python_heap_type *type, uint64_t block_addr,
 	return true;
 }
 
-bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr,
-	const uint8_t *bytes, uint64_t size_bytes, struct tap_python_object *ret)
+bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr, const uint8_t *bytes,
+	uint64_t size_bytes, struct tap_python_object *ret)
 {
 	size_t type_offset = (size_t)heap->layout->object.type;
 	const struct tap_python_heap_type *type;
@@ -86,8 +86,8 @@ bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr,
 }
 
 /* Types that were not made at run time have no head of the collector. */
-static bool has_lead(struct tap_python_heap *heap, const struct tap_python_heap_type *type,
-	uint64_t addr)
+static bool has_lead(
+	struct tap_python_heap *heap, const struct tap_python_heap_type *type, uint64_t addr)
 {
 	const struct tap_python_heap_type *itself;
 

@@ -283,8 +283,7 @@ static uint64_t frame_size(struct sizing *sizing)
 	if (layout->minor < 11) {
 		code = field(sizing, sizing->addr, layout->frame_object_values.code);
 		/* The first of them is in the structure. */
-		return (uint64_t)layout->frame_object_values.size +
-		       (slots(sizing, code) - 1) * 8;
+		return (uint64_t)layout->frame_object_values.size + (slots(sizing, code) - 1) * 8;
 	}
 	frame = field(sizing, sizing->addr, layout->frame_object_values.frame);
 	code = field(sizing, frame, layout->frame.code) & ~TAG_BITS;
@@ -376,7 +375,8 @@ static uint64_t own_size(struct sizing *sizing)
 	}
 }
 
-uint64_t tap_python_heap_sizeof(struct tap_python_heap *heap, const struct tap_python_object *object)
+uint64_t tap_python_heap_sizeof(
+	struct tap_python_heap *heap, const struct tap_python_object *object)
 {
 	struct tap_python_heap_type *type = heap->types.items[object->type];
 	struct sizing sizing = {

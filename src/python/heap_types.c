@@ -14,8 +14,7 @@
 #define MAX_NO_TYPES (1u << 20)
 #define MAX_BASIC_BYTES (1u << 20)
 #define MAX_ITEM_BYTES (1u << 16)
-#define MIN_ADDR 4096
-#define END_ADDR (UINT64_C(1) << 47)
+#define MAX_POOLS (1u << 22)
 
 static struct tap_python_heap_type *meet(
 	struct tap_python_heap *heap, uint64_t addr, unsigned depth);
@@ -32,9 +31,12 @@ static bool is_in_pool(struct tap_python_heap *heap, uint64_t addr)
 {
 	uint64_t base = addr & ~(uint64_t)(heap->layout->pool.size - 1);
 	uint8_t header[TAP_PYTHON_STRUCT];
+	uint64_t *known;
 	bool added;
-	uint64_t *known = tap_map_put(&heap->pools, base, &added);
 
+	if (heap->pools.count >= MAX_POOLS)
+		tap_map_clear(&heap->pools);
+	known = tap_map_put(&heap->pools, base, &added);
 	if (added)
 		*known = tap_memory_try_glance(heap->memory, base, header,
 				 (size_t)heap->layout->pool.header_size) &&
@@ -42,11 +44,15 @@ static bool is_in_pool(struct tap_python_heap *heap, uint64_t addr)
 	return *known;
 }
 
-/* Could a type be there? No lasting answer where it is in a pool. */
+/* Could a type be there? All of them can be written to. */
 static bool is_possible(struct tap_python_heap *heap, uint64_t addr)
 {
-	return addr >= MIN_ADDR && addr < END_ADDR && !(addr & 7) &&
-	       !tap_map_find(&heap->no_types, addr) && !is_in_pool(heap, addr);
+	const struct tap_mapping *mapping;
+
+	if (!addr || addr & 7 || tap_map_find(&heap->no_types, addr))
+		return false;
+	mapping = tap_maps_find(heap->maps, addr);
+	return mapping && mapping->writable && !is_in_pool(heap, addr);
 }
 
 static bool is_metatype(struct tap_python_heap *heap, uint64_t addr, unsigned depth)
@@ -94,7 +100,7 @@ static uint32_t lead_bytes(const struct tap_python_heap *heap, uint64_t flags)
 		managed |= TAP_PYTHON_MANAGED_DICT;
 	if (heap->layout->minor >= 12)
 		managed |= TAP_PYTHON_MANAGED_WEAKREF;
-	return head + (flags & managed ? 2 * sizeof(uint64_t) : 0);
+	return head + (flags & managed ? 16u : 0u);
 }
 
 static const struct {
@@ -171,7 +177,8 @@ static enum tap_python_kind builtin_kind(
 }
 
 /* Has a class something that its builtin has not: slots, attributes? */
-static bool adds(const struct tap_python_heap_type *type, const struct tap_python_heap_type *builtin)
+static bool adds(
+	const struct tap_python_heap_type *type, const struct tap_python_heap_type *builtin)
 {
 	return type->shown.basic_bytes != builtin->shown.basic_bytes ||
 	       type->dict_offset != builtin->dict_offset;
@@ -227,8 +234,7 @@ static struct tap_python_heap_type *meet(
 
 	if (number)
 		return heap->types.items[*number];
-	if (depth > MAX_DEPTH || heap->types.count >= MAX_TYPES ||
-		!is_possible(heap, addr))
+	if (depth > MAX_DEPTH || heap->types.count >= MAX_TYPES || !is_possible(heap, addr))
 		return NULL;
 	if (!tap_python_heap_field(heap, addr, layout->object.type, &meta) ||
 		!is_metatype(heap, meta, depth) || !fill(heap, addr, &found))
@@ -237,8 +243,8 @@ static struct tap_python_heap_type *meet(
 	if (found.shown.is_heap_type)
 		tap_python_heap_field(
 			heap, addr, layout->heap_type.cached_keys, &found.cached_keys);
-	found.shown.name = tap_python_heap_type_name(
-		heap, addr, found.shown.flags, &found.is_class);
+	found.shown.name =
+		tap_python_heap_type_name(heap, addr, found.shown.flags, &found.is_class);
 	if (!found.shown.name)
 		return refuse(heap, addr);
 	/* Its bases are types, too; they are met first. */

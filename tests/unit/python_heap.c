@@ -332,8 +332,8 @@ static void test_supported(struct heap_target *target)
 {
 	struct counts counts = {.target = target};
 
-	assert_ok(tap_python_heap_open(
-		target->process.python, &target->process.maps, &target->heap));
+	assert_ok(
+		tap_python_heap_open(target->process.python, &target->process.maps, &target->heap));
 	compare_objects(target);
 	compare_texts(target);
 	compare_tracked(&counts);
@@ -350,8 +350,8 @@ static void reads_what_the_interpreter_says(void **state)
 
 	start(&target, *state);
 	if (target.is_old)
-		assert_code(tap_python_heap_open(target.process.python, &target.process.maps,
-				    &target.heap),
+		assert_code(tap_python_heap_open(
+				    target.process.python, &target.process.maps, &target.heap),
 			TAP_ERR_UNSUPPORTED);
 	else
 		test_supported(&target);
