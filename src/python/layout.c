@@ -70,6 +70,8 @@ bool tap_python_layout_override(
 	/* Its neighbours moved and nothing says where it is now. */
 	if (thread_moved && !holds_gil_named)
 		layout->thread.holds_gil = TAP_PYTHON_ABSENT;
+	if (thread_moved)
+		memset(&layout->thread_values, 0xFF, sizeof(layout->thread_values));
 	/* The allocators come right after the list of interpreters. */
 	move_allocators(layout, layout->runtime.interpreters_head - head);
 	return true;

@@ -8,11 +8,22 @@
 #define ALIGNMENT 16
 #define CLASSES 32
 
+uint32_t tap_python_pool_class_bytes(const struct tap_python_layout *layout, const uint8_t *header)
+{
+	uint32_t class_index = tap_python_u32(header, layout->pool.class_index);
+	uint32_t block_size = (class_index + 1) * ALIGNMENT;
+
+	if (class_index >= CLASSES || tap_python_u32(header, layout->pool.max_next_offset) !=
+					      (uint32_t)layout->pool.size - block_size)
+		return 0;
+	return block_size;
+}
+
 uint32_t tap_python_pool_block_size(struct tap_python *python, uint64_t addr)
 {
 	const struct tap_python_layout *layout = &python->layout;
 	uint8_t header[TAP_PYTHON_STRUCT];
-	uint32_t class_index, count, next_offset, block_size, pool_size, header_size;
+	uint32_t count, next_offset, block_size, pool_size, header_size;
 	uint64_t base, offset;
 
 	if (!python->info.supported)
@@ -23,14 +34,11 @@ uint32_t tap_python_pool_block_size(struct tap_python *python, uint64_t addr)
 	offset = addr - base;
 	if (offset < header_size || !tap_memory_try_glance(python->memory, base, header, header_size))
 		return 0;
-	class_index = tap_python_u32(header, layout->pool.class_index);
-	if (class_index >= CLASSES)
+	block_size = tap_python_pool_class_bytes(layout, header);
+	if (!block_size)
 		return 0;
-	block_size = (class_index + 1) * ALIGNMENT;
 	count = tap_python_u32(header, layout->pool.count);
 	next_offset = tap_python_u32(header, layout->pool.next_offset);
-	if (tap_python_u32(header, layout->pool.max_next_offset) != pool_size - block_size)
-		return 0;
 	if (!count || count > (pool_size - header_size) / block_size)
 		return 0;
 	/* Blocks beyond next_offset were never handed out. */

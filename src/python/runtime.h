@@ -150,6 +150,10 @@ size_t tap_python_frames_of_copy(struct tap_python *python, uint64_t thread_stat
 uint64_t tap_python_stack_position(
 	struct tap_python *python, uint64_t thread_state, const uint8_t *state);
 
+/* The size class of the pool whose header this is; 0 where it is none. */
+uint32_t tap_python_pool_class_bytes(
+	const struct tap_python_layout *layout, const uint8_t *header);
+
 /* Finds the text of the evaluation function. */
 void tap_python_eval_find(struct tap_python *python);
 

@@ -31,7 +31,8 @@ struct tap_python_heap;
  * that adds nothing in front. */
 enum tap_python_kind {
 	TAP_PYTHON_OTHER, /* every aligned word of it may be a reference */
-	TAP_PYTHON_ATOM,  /* refers to nothing: int, float, str, bytes, complex, range parts... */
+	TAP_PYTHON_ATOM,  /* refers to nothing but the characters and other forms of a str: int, float,
+	                   * str, bytes, complex, object() */
 	TAP_PYTHON_LIST,
 	TAP_PYTHON_TUPLE,
 	TAP_PYTHON_DICT,
@@ -51,7 +52,8 @@ enum tap_python_kind {
 	TAP_PYTHON_TRACEBACK,
 	TAP_PYTHON_EXCEPTION,
 	TAP_PYTHON_NDARRAY, /* numpy.ndarray */
-	TAP_PYTHON_INSTANCE, /* of a class written in Python: slots, attributes */
+	TAP_PYTHON_INSTANCE, /* of a class written in Python: slots, attributes; also where it
+	                      * derives from an atom */
 };
 
 struct tap_python_type {
@@ -74,12 +76,13 @@ struct tap_python_object {
 };
 
 /* python, and the memory and symbols that it reads, must outlive it and stand
- * still. UNSUPPORTED where the runtime has no layout. */
+ * still; so must maps, new enough. Turn the memory's cache of pieces on.
+ * UNSUPPORTED where the runtime has no layout, or its types are not found. */
 struct tap_error *tap_python_heap_open(
 	struct tap_python *python, const struct tap_maps *maps, struct tap_python_heap **ret);
 void tap_python_heap_close(struct tap_python_heap *heap); /* takes NULL */
 
-/* Types that were met so far, numbered from 0. */
+/* Types that were met so far, numbered from 0; what is returned stays. */
 uint32_t tap_python_heap_types(const struct tap_python_heap *heap);
 const struct tap_python_type *tap_python_heap_type(const struct tap_python_heap *heap, uint32_t type);
 
@@ -89,7 +92,8 @@ const struct tap_python_type *tap_python_heap_type(const struct tap_python_heap 
  * collector, that must be one. */
 bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr,
 	const uint8_t *bytes, uint64_t size_bytes, struct tap_python_object *ret);
-/* The object at an address that is known to be one, or may be: static ones too. */
+/* The object at an address that is known to be one, or may be: static ones too.
+ * lead_bytes is what its type's objects have in front. */
 bool tap_python_heap_object_at(
 	struct tap_python_heap *heap, uint64_t addr, struct tap_python_object *ret);
 
