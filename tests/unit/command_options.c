@@ -118,9 +118,8 @@ static void test_commands(void **state)
 
 	(void)state;
 	assert_refused(tap_command_find("stakc", &command), "did you mean 'stack'?");
-	assert_refused(tap_command_find("4242", &command), "heaptap trace 4242");
 	assert_refused(tap_command_find("snap", &command), "not in this version");
-	assert_refused(tap_command_find("types", &command), "trace, watch, stack, info");
+	assert_refused(tap_command_find("lines", &command), "report, trace, watch, types");
 	assert_refused(tap_command_find("qqqqqqq", &command), "no command 'qqqqqqq'");
 	assert_refused(tap_command_find("--json", &command), "options follow the command");
 	assert_refused(tap_command_find("", &command), "no command ''");
