@@ -18,12 +18,13 @@
 #define SMOOTH_NS 500e6
 /* Of what samples may take: how much is aimed at, so that it stays below when
  * the program allocates a little more. */
-#define AIM 0.7
+#define AIM 0.5
 /* A few waits say little. */
 #define SAMPLES_LEAST 16
 #define LONG_WINDOW_NS 200e6
-/* Samples that cost less than half of what they may: the interval falls again,
- * by half at most, down to where every call is one. */
+/* Samples that cost less than a quarter of what they may: the interval falls
+ * again, by half at most, down to where every call is one. */
+#define FALL_BELOW 0.25
 #define FALL_MAX 0.5
 #define SMALLEST_INTERVAL 16.0
 /* What is believed of the threads' waits at most, in times of what heaptap worked
@@ -161,11 +162,11 @@ void control_adjust(struct sampler *s)
 
 		s->interval_bytes = from * rise(share, budget, s->window.samples);
 		s->changed_ns = s->window.since.ns;
-	} else if (!options->exact && !options->sample_bytes && share * 2 < budget &&
-		s->recent_share * 2 < budget &&
+	} else if (!options->exact && !options->sample_bytes && share < FALL_BELOW * budget &&
+		s->recent_share < FALL_BELOW * budget &&
 		(double)(tap_clock_ns() - s->changed_ns) >= SMOOTH_NS) {
 		s->changed_ns = tap_clock_ns();
-		s->interval_bytes *= fmax(s->recent_share * 2 / budget, FALL_MAX);
+		s->interval_bytes *= fmax(s->recent_share / (AIM * budget), FALL_MAX);
 		if (s->interval_bytes < SMALLEST_INTERVAL)
 			s->interval_bytes = 0;
 	}

@@ -56,7 +56,7 @@ def site_at(answer, script, line):
 
 @pytest.mark.parametrize("interpreter, engine", by_engine())
 def test_the_leaking_line(interpreter, engine, tmp_path):
-    answers, truth, scripts = two_traces(interpreter, tmp_path, 10, engine)
+    answers, truth, scripts = two_traces(interpreter, tmp_path, 6, engine)
 
     answer = answers["leak"]
     blocks, size = truth["leak"]
@@ -86,7 +86,7 @@ def test_the_leaking_line_by_default(interpreter, tmp_path):
     how many are within two is tested in test_probe_estimate.py."""
     with interpreter.start(LEAK, tmp_path, log="leak") as target:
         with Clean(target.pid):
-            answer = run_json("trace", target.pid, "-d", "10s", timeout=40)
+            answer = run_json("trace", target.pid, "-d", "7s", timeout=40)
         blocks, size = LeakLog(target.log).between(*window(answer))
         site = answer["sites"][0]
         assert answer["engine"] == "probe" and answer["ended_by"] == "duration", answer
