@@ -57,10 +57,9 @@ static char *check_room(uint64_t rss_bytes, const struct tap_cgroup *cgroup)
 
 	if (rss_bytes <= cgroup->free_memory_bytes)
 		return NULL;
-	return tap_format("a copy may come to take %s, and %s of memory %s free",
+	return tap_format("a copy may come to take %s, and %s of memory can still be taken",
 		tap_text_size(need, (int64_t)rss_bytes),
-		tap_text_size(free, (int64_t)cgroup->free_memory_bytes),
-		cgroup->kind == TAP_LIMIT_CGROUP ? "in its cgroup are" : "are");
+		tap_text_size(free, (int64_t)cgroup->free_memory_bytes));
 }
 
 static struct tap_error *check_pause(const struct tap_snapshot *snapshot, uint64_t rss_bytes)
@@ -196,8 +195,7 @@ void copy_make(struct tap_snapshot *snapshot)
 {
 	struct tap_map tried = {0};
 	struct tracee *tracee;
-	char *why = tap_strdup("none of its threads can be stopped now without ending a system "
-			       "call of the program's early");
+	char *why = tap_strdup("none of its threads can be stopped now");
 	bool again = true;
 
 	for (int i = 0; again && i < CARRIERS_MAX; i++) {

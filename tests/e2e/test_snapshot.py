@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever takes a snapshot is killed at every step: the process goes on, no copy
-of it does, and a dead one is found."""
+"""Snapshots of processes at work, of such as cannot be copied; and whoever takes
+one is killed at every step: the process goes on, no copy of it does, and a dead one
+is found."""
 import json
+import os
 import pathlib
 import signal
 import subprocess
 
 import pytest
 
-from heaptap import (FULL, Target, built, check_clean, count_steps, kill_at_step, run_json,
-                     some_interpreter, state, status, wait_for)
+from heaptap import (FULL, Target, built, check_clean, count_steps, kill_at_step, need_root,
+                     run_json, some_interpreter, state, status, wait_for)
+from test_limits import Cgroup, Freezer
 
 STORMS = ("storm_threads", "storm_signals", "storm_py")
 KINDS = {"copy": (), "in-place": ("--in-place",)}
@@ -70,13 +73,17 @@ def check_right(target):
     assert target.drain() == []
 
 
+def take(pid, kind="copy"):
+    return json.loads(subprocess.run(snapshot(pid, kind), timeout=60, check=True,
+                                     stdout=subprocess.PIPE).stdout)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", STORMS)
 def test_a_storm_goes_on(name, kind, tmp_path):
     with storm(name, tmp_path) as target:
         for _ in range(10):
-            answer = json.loads(subprocess.run(snapshot(target.pid, kind), timeout=60, check=True,
-                                               stdout=subprocess.PIPE).stdout)
+            answer = take(target.pid, kind)
             assert answer["copy"] == (kind == "copy") and answer["bytes"] > 0, answer
             check_alive(target)
             assert children(target.pid) == []
@@ -98,3 +105,56 @@ def test_killed_at_every_step(name, kind, tmp_path):
             clean(target.pid)
         assert killed > 10
         check_right(target)
+
+
+# ---------------------------------------------------------------- in place
+
+FILTERS = {"allow": True, "no-clock": True, "listed": False, "strict": False}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filtered_system_calls(name):
+    """A copy where nothing that may come of it is forbidden."""
+    need_root()
+    if status(os.getpid())["Seccomp"].strip() != "0":
+        pytest.skip("these tests are under a seccomp filter themselves")
+    with Target(built("filtered"), name) as target:
+        answer = take(target.pid)
+        assert answer["copy"] == FILTERS[name], answer
+        assert FILTERS[name] or "seccomp" in answer["why"], answer
+        check_alive(target)
+        assert children(target.pid) == []
+        check_right(target)
+
+
+def test_a_frozen_process(tmp_path):
+    """Nothing is stopped, and nothing has to be."""
+    with Freezer(tmp_path) as group, Target(built("storm_signals")) as target:
+        group.take(target.pid)
+        with group.frozen():
+            answer = take(target.pid)
+            assert not answer["copy"] and "frozen" in answer["why"], answer
+            assert answer["pause_s"] == 0 and answer["bytes"] > 0, answer
+        check_alive(target)
+        check_right(target)
+
+
+def test_no_room_for_a_copy(tmp_path):
+    with Cgroup("memory", tmp_path) as group, Target(built("storm_signals")) as target:
+        group.take(target.pid)
+        resident = int(status(target.pid)["VmRSS"].split()[0]) << 10
+        used = int(group.read("memory.usage_in_bytes"))
+        group.write("memory.limit_in_bytes", used + resident // 2)
+        answer = take(target.pid)
+        assert not answer["copy"] and "memory can still be taken" in answer["why"], answer
+        check_alive(target)
+        check_right(target)
+
+
+def test_the_parent_of_a_vfork():
+    """It is in uninterruptible sleep, and is left alone."""
+    with Target(built("vfork_parent")) as target:
+        wait_for(lambda: state(target.pid) == "D", what="the vfork")
+        answer = take(target.pid)
+        assert not answer["copy"] and answer["pause_s"] == 0, answer
+        assert target.finish()["child"] == 5

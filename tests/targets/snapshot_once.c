@@ -57,9 +57,11 @@ int main(int argc, char **argv)
 	if (err)
 		return failed(err);
 	tap_snapshot_threads(snapshot, &threads);
-	printf("{\"copy\": %s, \"threads\": %zu, \"bytes\": %zu, \"pause_s\": %.6f}\n",
-	       tap_snapshot_is_copy(snapshot) ? "true" : "false", threads, bytes,
-	       (double)tap_snapshot_pause_ns(snapshot) * 1e-9);
+	printf("{\"copy\": %s, \"why\": \"%s\", \"threads\": %zu, \"bytes\": %zu, "
+	       "\"pause_s\": %.6f}\n",
+	       tap_snapshot_is_copy(snapshot) ? "true" : "false",
+	       tap_snapshot_is_copy(snapshot) ? "" : tap_snapshot_why_in_place(snapshot),
+	       threads, bytes, (double)tap_snapshot_pause_ns(snapshot) * 1e-9);
 	err = tap_snapshot_release(snapshot);
 	return err ? failed(err) : 0;
 }

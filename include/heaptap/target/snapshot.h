@@ -90,7 +90,7 @@ const char *tap_snapshot_why_in_place(const struct tap_snapshot *snapshot);
 /* How long threads were held for a copy; in place, until now. 0 where none was. */
 uint64_t tap_snapshot_pause_ns(const struct tap_snapshot *snapshot);
 
-/* By no order. Valid until the release. */
+/* In no order. Valid until the release. */
 const struct tap_snapshot_thread *tap_snapshot_threads(
 	const struct tap_snapshot *snapshot, size_t *count_ret);
 
