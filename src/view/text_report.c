@@ -3,7 +3,7 @@
 #include "view/text.h"
 
 #define SHARE_WIDTH 5
-#define SIZE_WIDTH 10
+#define BYTES_WIDTH 10
 #define ITEM_TYPES_SHOWN 3
 #define NUMBER_WIDTH 12
 #define PATHS_SHOWN 3
@@ -65,7 +65,7 @@ static void show_suspect(
 {
 	char text[TAP_SIZE_TEXT];
 
-	fprintf(page->out, "%*.0f %%%*s  ", SHARE_WIDTH - 2, suspect->share * 100, SIZE_WIDTH,
+	fprintf(page->out, "%*.0f %%%*s  ", SHARE_WIDTH - 2, suspect->share * 100, BYTES_WIDTH,
 		tap_text_size(text, (int64_t)suspect->retained_bytes));
 	tap_page_ink(page, TAP_INK_BOLD);
 	tap_page_text(page, suspect->name);
@@ -104,7 +104,7 @@ static void show_row(
 
 	if (bytes == UINT64_MAX)
 		return;
-	fprintf(page->out, "  %-26s%*s", name, SIZE_WIDTH, tap_text_size(text, (int64_t)bytes));
+	fprintf(page->out, "  %-26s%*s", name, BYTES_WIDTH, tap_text_size(text, (int64_t)bytes));
 	if (of)
 		fprintf(page->out, "%*.0f %%", SHARE_WIDTH, (double)bytes * 100 / (double)of);
 	fputc('\n', page->out);
@@ -167,14 +167,14 @@ static void show_types(const struct tap_page *page, const struct tap_heap_report
 
 	if (!report->types.count)
 		return;
-	fprintf(page->out, "\n%*s%*s%*s  Type\n", NUMBER_WIDTH, "Count", SIZE_WIDTH, "Own",
-		SIZE_WIDTH, "Retained");
+	fprintf(page->out, "\n%*s%*s%*s  Type\n", NUMBER_WIDTH, "Count", BYTES_WIDTH, "Own",
+		BYTES_WIDTH, "Retained");
 	for (size_t i = 0; i < report->types.count && i < limit; i++) {
 		const struct tap_heap_type *type = &report->types.items[i];
 
 		fprintf(page->out, "%*s", NUMBER_WIDTH, tap_text_count(text, (int64_t)type->count));
-		fprintf(page->out, "%*s", SIZE_WIDTH, tap_text_size(text, (int64_t)type->own_bytes));
-		fprintf(page->out, "%*s  ", SIZE_WIDTH,
+		fprintf(page->out, "%*s", BYTES_WIDTH, tap_text_size(text, (int64_t)type->own_bytes));
+		fprintf(page->out, "%*s  ", BYTES_WIDTH,
 			tap_text_size(text, (int64_t)type->retained_bytes));
 		tap_page_text(page, type->type);
 		if (report->growth && type->count_change) {
