@@ -9,7 +9,10 @@
  *
  * In this order: tap_graph_add_node() for every block, tap_graph_seal(),
  * tap_graph_add_edge() and tap_graph_add_root(), tap_graph_finish(). From then
- * on it only answers.
+ * on it only answers. After an error it can only be destroyed.
+ *
+ * Needs 46 bytes a node and 8 an edge, no more at any time: 70 a node where each
+ * has three edges.
  *
  * The dominator of a node is the last node that every path from the roots to it
  * leads through: without it, it would be garbage. What a node retains is all
@@ -33,14 +36,16 @@ void tap_graph_destroy(struct tap_graph *graph); /* takes NULL */
 
 /* --- nodes ------------------------------------------------------------ */
 
-/* A block [addr, addr + size_bytes); size_bytes > 0. tag is the caller's.
+/* A block [addr, addr + size_bytes); size_bytes > 0, all of it below 2^47, where
+ * addresses of user space end. tag is the caller's. In any order.
  * `owned_bytes` is what counts as its size where it is retained: what the
  * allocator takes for it, which may be more than size_bytes. */
 void tap_graph_add_node(struct tap_graph *graph, uint64_t addr, uint64_t size_bytes,
 	uint64_t owned_bytes, uint32_t tag);
 
 /* Numbers the nodes by address, from 0. Of two that overlap the one that begins
- * later is dropped (in *dropped_ret how many, may be NULL). NOMEM beyond 2^32 - 2
+ * later, or was added later, is dropped, and so is one that is empty or beyond
+ * user space (in *dropped_ret how many, may be NULL). NOMEM beyond 2^32 - 2
  * nodes. */
 struct tap_error *tap_graph_seal(struct tap_graph *graph, uint64_t *dropped_ret);
 
@@ -58,15 +63,19 @@ uint32_t tap_graph_find(const struct tap_graph *graph, uint64_t addr);
 
 /* --- edges ------------------------------------------------------------ */
 
-/* Edges come in ascending order of `from`; to itself and repeated ones are
- * allowed (the first of a run counts). */
+/* Edges come in ascending order of `from`, else finish fails with BAD_DATA; to
+ * itself and repeated ones are allowed (of a run of the same, the first counts).
+ * TAP_GRAPH_NONE as `to`, as tap_graph_find() may give it, adds nothing. At most
+ * 2^32 - 1 edges. */
 void tap_graph_add_edge(struct tap_graph *graph, uint32_t from, uint32_t to);
 
 /* Something outside of the heap holds this node. rank: roots of a lower rank
- * give names to paths first, however long these are; label is the caller's. */
+ * give names to paths first, however long these are; label is the caller's. Of
+ * several roots that are one node, the first of the lowest rank counts: memory
+ * is bounded however often a node is held. TAP_GRAPH_NONE adds nothing. */
 void tap_graph_add_root(struct tap_graph *graph, uint32_t to, uint8_t rank, uint32_t label);
 
-/* Builds all that is asked for below. */
+/* Builds all that is asked for below. NOMEM, or BAD_DATA for edges out of order. */
 struct tap_error *tap_graph_finish(struct tap_graph *graph);
 
 /* --- answers ---------------------------------------------------------- */
@@ -74,18 +83,20 @@ struct tap_error *tap_graph_finish(struct tap_graph *graph);
 /* Where a node leads to, in the order in which the edges were added; valid as
  * long as the graph. */
 const uint32_t *tap_graph_edges(const struct tap_graph *graph, uint32_t node, size_t *count_ret);
-/* And what leads to it, by ascending number. */
+/* And what leads to it, by ascending number; as often as there are edges. */
 const uint32_t *tap_graph_referrers(
 	const struct tap_graph *graph, uint32_t node, size_t *count_ret);
 
 /* Some root leads to it. */
 bool tap_graph_is_reached(const struct tap_graph *graph, uint32_t node);
 
-/* Of a node that is not reached: the sum of owned_bytes, and the number, of what
- * is reached from it and from no root; each node is counted under the first of
- * its group that leads to it. Groups: what is not reached, as strongly connected
- * components; only heads (components that no other unreached one leads to) are
- * given. fn may be NULL. Returns the number of heads. */
+/* What is not reached, as groups that hang together: heads are the components
+ * (strongly connected ones) that no other unreached one leads to, each given as
+ * its first node, by ascending number. With each the number, and the sum of
+ * owned_bytes, of what it leads to and no root does, itself included; what
+ * several lead to is counted under the first, so that the sums add up to all
+ * that is lost. fn may be NULL. Returns the number of heads. Linear, anew with
+ * each call. */
 typedef void (*tap_graph_lost_fn)(void *context, uint32_t head, uint64_t nodes, uint64_t bytes);
 size_t tap_graph_lost(const struct tap_graph *graph, tap_graph_lost_fn fn, void *context);
 
@@ -101,13 +112,20 @@ uint32_t tap_graph_retained_nodes(const struct tap_graph *graph, uint32_t node);
 const uint32_t *tap_graph_dominated(
 	const struct tap_graph *graph, uint32_t node, size_t *count_ret);
 /* What a set of nodes retains together: the sum over those that no other of the
- * set dominates. bits: one for each node, set for members. */
+ * set dominates. bits: one for each node, node % 64 of word node / 64, set for
+ * members; those not reached count 0. Linear in words, members and what is above
+ * them. */
 uint64_t tap_graph_retained_by_set(const struct tap_graph *graph, const uint64_t *bits);
+/* The same for many sets of which each node is in one at most, in one go:
+ * bytes[c] for the nodes of class c. classes: one for each node; class_count or
+ * more is none. Linear in nodes. */
+void tap_graph_retained_by_class(const struct tap_graph *graph, const uint32_t *classes,
+	uint32_t class_count, uint64_t *bytes);
 
 /* The shortest path from a root of the lowest rank that leads to the node:
  * outermost first, the node itself last. Returns its length, at most capacity
  * (the innermost part where it is longer; *cut_ret, may be NULL), 0 where it is
- * not reached. *label_ret: of the root. */
+ * not reached. *label_ret, may be NULL: of the root. */
 size_t tap_graph_path(const struct tap_graph *graph, uint32_t node, uint32_t *path,
 	size_t capacity, uint32_t *label_ret, bool *cut_ret);
 
