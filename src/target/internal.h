@@ -197,7 +197,10 @@ void children_handle_orphan(struct tap_target *target, pid_t tid, int status);
 /* The first stop of a tracee that is `copied`. */
 void children_let_go(struct tap_target *target, struct tracee *tracee);
 
-/* remote.c: one system call in a stopped thread, which afterwards has the
+/* remote.c: finds what calls are injected with, before anybody is held for it. An
+ * error comes again when one is. */
+void remote_prepare(struct tap_target *target);
+/* One system call in a stopped thread, which afterwards has the
  * registers `stopped` again, with the system call that was interrupted about
  * to be made again. Safe at every instruction if we are killed.
  * *result_ret is what the call returned: a negative errno is no error here. */

@@ -114,6 +114,11 @@ static struct tap_error *find_code(struct tap_target *target)
 	return NULL;
 }
 
+void remote_prepare(struct tap_target *target)
+{
+	tap_error_free(find_code(target));
+}
+
 /* Suspends what filters there are. Also where there is none: another thread may
  * set one for all of them before the call is made. */
 static struct tap_error *check_allowed(struct tap_target *target, pid_t tid)

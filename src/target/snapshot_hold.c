@@ -316,6 +316,8 @@ struct tap_error *hold_begin(struct tap_snapshot *snapshot)
 		err = target_seize(snapshot->target);
 	if (err)
 		return err;
+	if (!snapshot->why_in_place)
+		remote_prepare(snapshot->target);
 	note_calls(snapshot->target);
 	snapshot->since_ns = tap_clock_ns();
 	err = stop_all(snapshot);
