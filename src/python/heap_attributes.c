@@ -7,7 +7,8 @@
  *   3.11     32 bytes before the object the array of values, 24 before it the
  *            dict, of which one is there; dicts at tp_dictoffset go on to exist
  *   3.12     24 bytes before it either: the array less 1, or the dict
- *   3.13 on  the dict there, the array at the end of the object, or both
+ *   3.13 on  the dict there, the array at the end of the object, or both, of
+ *            which from 3.14 on the dict refers to the values
  */
 
 #include "python/heap_edges.h"
@@ -183,7 +184,7 @@ void tap_python_edges_of_class(struct tap_python_edges *edges)
 	tap_python_attributes_read(edges->heap, edges->addr, type, &attributes);
 	tap_python_edges_add(edges, attributes.dict, TAP_PYTHON_EDGE_NAMESPACE);
 	tap_python_edges_add(edges, attributes.block, TAP_PYTHON_EDGE_PART);
-	if (attributes.values)
+	if (attributes.values && (!attributes.dict || edges->heap->layout->minor < 14))
 		tap_python_edges_array(edges, attributes.values, attributes.count,
 			TAP_PYTHON_EDGE_SHARED, 0, type->cached_keys);
 	if (type->shown.is_heap_type)

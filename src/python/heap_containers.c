@@ -57,8 +57,7 @@ static bool give_item(void *context, uint64_t key, uint64_t value)
 						    .key = key});
 }
 
-/* From 3.13 on the array may be the one inside of an instance, which then owns
- * the values, too. */
+/* From 3.13 on the array may be the one inside of an instance. */
 static bool has_values_of_instance(struct tap_python_heap *heap, uint64_t values)
 {
 	int32_t offset = heap->layout->values.embedded;
@@ -88,9 +87,11 @@ static void of_dict(struct tap_python_edges *edges)
 	if (!tap_python_dict_read(heap, edges->addr, &dict))
 		return;
 	tap_python_edges_add(edges, dict.keys.addr, TAP_PYTHON_EDGE_PART);
-	if (dict.values) {
-		if (has_values_of_instance(heap, dict.values))
+	if (dict.values && has_values_of_instance(heap, dict.values)) {
+		/* Whose they are there; then the dict's. */
+		if (heap->layout->minor < 14)
 			return;
+	} else if (dict.values) {
 		tap_python_edges_add(
 			edges, block_of_values(heap, dict.values), TAP_PYTHON_EDGE_PART);
 	}
