@@ -73,7 +73,9 @@ bool tap_python_keys_read(struct tap_python_heap *heap, uint64_t addr, struct ta
 	room = ret->slots * 2 / 3; /* USABLE_FRACTION */
 	ret->entries = addr + (uint64_t)layout->keys.indices + index;
 	ret->block_bytes = (uint64_t)layout->keys.indices + index + room * ret->entry_bytes;
-	return ret->refcount > 0 && ret->usable <= room && ret->count <= room;
+	/* From 3.14 on that of the empty keys, which all share, is below 0. */
+	return (ret->refcount > 0 || (ret->refcount < 0 && layout->minor >= 14)) &&
+	       ret->usable <= room && ret->count <= room;
 }
 
 bool tap_python_dict_read(struct tap_python_heap *heap, uint64_t addr, struct tap_python_dict *ret)

@@ -105,7 +105,7 @@ const char *tap_python_heap_type_name(
 /* PyDictKeysObject. Counts hold together; nothing says that all is mapped. */
 struct tap_python_keys {
 	uint64_t addr;
-	int64_t refcount;
+	int64_t refcount;       /* below 0: of the empty keys, which are static */
 	uint64_t slots;         /* places in the index: a power of two */
 	uint64_t usable;        /* entries that may still be added */
 	uint64_t count;         /* entries, those that were deleted included */

@@ -119,20 +119,7 @@ static uint64_t items(struct sizing *sizing, uint64_t addr)
 	return (uint64_t)count;
 }
 
-/* _PyInlineValuesSize(): an order of bytes, then the values. */
-static uint64_t inline_values(struct sizing *sizing)
-{
-	struct tap_python_keys keys;
-	uint64_t count;
-
-	if (!tap_python_keys_read(sizing->heap, sizing->type->cached_keys, &keys)) {
-		sizing->failed = true;
-		return 0;
-	}
-	count = keys.count + keys.usable;
-	return (count + 7) / 8 * 8 + (count + 1) * 8;
-}
-
+/* object.__sizeof__; values inline are not in it. */
 static uint64_t generic_size(struct sizing *sizing)
 {
 	const struct tap_python_type *shown = &sizing->type->shown;
@@ -140,8 +127,6 @@ static uint64_t generic_size(struct sizing *sizing)
 
 	if (shown->item_bytes)
 		size += items(sizing, sizing->addr) * shown->item_bytes;
-	if (sizing->layout->minor >= 13 && shown->flags & TAP_PYTHON_INLINE_VALUES)
-		size += inline_values(sizing);
 	return size;
 }
 
@@ -201,10 +186,11 @@ static uint64_t int_size(struct sizing *sizing)
 	const struct tap_python_layout *layout = sizing->layout;
 	uint64_t digits;
 
-	if (layout->integer.tag < 0)
-		return (uint64_t)layout->integer.digits + items(sizing, sizing->addr) * 4;
-	digits = field(sizing, sizing->addr, layout->integer.tag) >> 3;
-	return (uint64_t)layout->integer.digits + (digits ? digits : 1) * 4;
+	digits = layout->integer.tag < 0 ? items(sizing, sizing->addr)
+					 : field(sizing, sizing->addr, layout->integer.tag) >> 3;
+	if (!digits && layout->minor >= 11)
+		digits = 1;
+	return (uint64_t)layout->integer.digits + digits * 4;
 }
 
 /* UTF-8 and wide forms that are kept beside the characters (PEP 393). */
@@ -330,10 +316,24 @@ static uint64_t code_size(struct sizing *sizing)
 	uint64_t size = generic_size(sizing);
 	uint64_t extra = field(sizing, sizing->addr, layout->code_values.extra);
 
+	if (layout->minor >= 11)
+		size = (size + 7) & ~UINT64_C(7);
 	if (extra) /* _PyCodeObjectExtra: their number, and as many pointers */
 		size += 8 + field(sizing, extra, 0) * 8;
 	if (layout->minor < 11)
 		size += code_caches(sizing);
+	return size;
+}
+
+/* From 3.15 on its bytes are those of a bytes object. */
+static uint64_t bytearray_size(struct sizing *sizing)
+{
+	const struct tap_python_layout *layout = sizing->layout;
+	uint64_t allocated = field(sizing, sizing->addr, layout->bytearray.allocated);
+	uint64_t size = sizing->type->shown.basic_bytes + allocated;
+
+	if (allocated && layout->bytearray.bytes_object >= 0)
+		size += (uint64_t)layout->bytes.data + 1;
 	return size;
 }
 
@@ -356,7 +356,7 @@ static uint64_t own_size(struct sizing *sizing)
 	case TAP_PYTHON_SIZE_DEQUE:
 		return deque_size(sizing);
 	case TAP_PYTHON_SIZE_BYTEARRAY:
-		return basic + field(sizing, sizing->addr, layout->bytearray.allocated);
+		return bytearray_size(sizing);
 	case TAP_PYTHON_SIZE_STR:
 		return str_size(sizing);
 	case TAP_PYTHON_SIZE_INT:
@@ -381,10 +381,13 @@ uint64_t tap_python_heap_sizeof(
 	struct tap_python_heap_type *type = heap->types.items[object->type];
 	struct sizing sizing = {
 		.heap = heap, .layout = heap->layout, .type = type, .addr = object->addr};
-	uint64_t size;
+	uint64_t size, lead = object->lead_bytes;
 
 	if (type->sizer == TAP_PYTHON_SIZE_NONE)
 		type->sizer = choose_sizer(heap, type);
 	size = own_size(&sizing);
-	return sizing.failed || size > MAX_SIZE ? 0 : size + object->lead_bytes;
+	/* Of static types 3.11 and 3.12 count a head that they do not have. */
+	if (heap->layout->minor == 11 || heap->layout->minor == 12)
+		lead = type->lead_bytes;
+	return sizing.failed || size > MAX_SIZE ? 0 : size + lead;
 }

@@ -142,6 +142,7 @@ static void compare_objects(struct heap_target *target)
 		tracked += told->is_tracked;
 		wrong += !right && !told->is_tracked;
 		wrong_tracked += !right && told->is_tracked;
+		assert_true(wrong + wrong_tracked < 50);
 	}
 	print_message("%zu chosen, %zu tracked\n", target->objects.count - tracked, tracked);
 	assert_true(tracked > 5000 && target->objects.count - tracked > 150);
