@@ -170,6 +170,8 @@ MEMBERS = [
     ('type.subclasses', 'PyTypeObject', ['tp_subclasses']),
     ('type.weaklist', 'PyTypeObject', ['tp_weaklist']),
     ('type.size', 'PyTypeObject', ['<sizeof>']),
+    ('type.doc', 'PyTypeObject', ['tp_doc']),
+    ('type.members', 'PyTypeObject', ['tp_members']),
     ('heap_type.name', 'PyHeapTypeObject', ['ht_name']),
     ('heap_type.slots', 'PyHeapTypeObject', ['ht_slots']),
     ('heap_type.qualname', 'PyHeapTypeObject', ['ht_qualname']),

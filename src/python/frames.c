@@ -234,6 +234,18 @@ size_t tap_python_frames_of_copy(struct tap_python *python, uint64_t thread_stat
 	return list.count;
 }
 
+bool tap_python_frame_at(struct tap_python *python, uint64_t addr, struct tap_python_frame *ret)
+{
+	struct tap_python_stack none = {0};
+	struct list list = {.frames = ret, .capacity = 1, .stack = &none};
+
+	if (python->layout.minor < 11)
+		list_frame_objects(python, addr, &list);
+	else
+		list_frames(python, addr, &list);
+	return list.count && ret->addr == addr;
+}
+
 size_t tap_python_frames(struct tap_python *python, uint64_t thread_state,
 	struct tap_python_frame *frames, size_t capacity)
 {

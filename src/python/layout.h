@@ -141,6 +141,7 @@ struct tap_python_layout {
 		int32_t dict_offset, weaklist_offset;
 		int32_t weaklist;
 		int32_t size;
+		int32_t doc, members;
 	} type;
 	struct {
 		int32_t name, qualname, slots, cached_keys;

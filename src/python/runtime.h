@@ -145,6 +145,10 @@ int tap_python_line(enum tap_python_lines format, const uint8_t *table, size_t s
 size_t tap_python_frames_of_copy(struct tap_python *python, uint64_t thread_state,
 	const uint8_t *copy, struct tap_python_frame *frames, size_t capacity);
 
+/* The frame at an address, whoever has it; false where no Python function's is. */
+bool tap_python_frame_at(
+	struct tap_python *python, uint64_t addr, struct tap_python_frame *ret);
+
 /* Where the innermost evaluation of a thread state lies on the native stack;
  * 0 where it does not tell. state: its first thread_bytes. */
 uint64_t tap_python_stack_position(

@@ -118,19 +118,30 @@ bool tap_python_heap_text(struct tap_python_heap *heap, uint64_t addr, char *buf
 
 /* Every reference that the object owns, each address once or more often: other
  * objects and blocks of its own (the items of a list, the keys of a dict, values
- * inline or in a table, deque blocks, numpy data). Not its type, unless that is a
- * heap type; not what it refers to weakly. For OTHER: none, with false: every
- * aligned word of the block behind lead_bytes may be one. NULL ends the walk: fn
- * returns false. */
+ * inline or in a table, deque blocks, numpy data, other forms of a str). Not its
+ * type, unless that is a heap type; not what it refers to weakly. For OTHER what
+ * lies in front of it and its type alone, with false: every aligned word of the
+ * block behind lead_bytes may be one. False from fn: enough. */
 typedef bool (*tap_python_reference_fn)(void *context, uint64_t addr);
 bool tap_python_heap_references(struct tap_python_heap *heap,
 	const struct tap_python_object *object, tap_python_reference_fn fn, void *context);
 
 /* How `from` refers to the object or block at `to`, as text to be put behind the
- * name of `from`: ".attribute", "['key']", "[3]", ".__defaults__[0]",
- * ".__closure__[0]" with the variable's name as "<cell NAME>", a local variable of
- * a frame as " local NAME". *is_part_ret (may be NULL): `to` is no value of its own but a part
- * (its __dict__, its table), and the text is empty. False where it does not. */
+ * name of `from`: ".attribute", "['key']" (cut at 40 characters), "[3]", "[...]"
+ * where the key has no short form, ".__defaults__", " local NAME" of a frame or
+ * generator; "" where nothing has to be said (of a cell, its value).
+ *
+ * *is_part_ret (may be NULL): `to` is no value of its own but a part (its
+ * __dict__, its table), and the text is empty. What the part refers to is named
+ * by asking again for the same `from`: a module, class or instance for what is in
+ * its __dict__, a threading.local for what each thread has in it, a generator for
+ * its variables, a function for the cells of its __closure__
+ * (".__closure__<cell NAME>").
+ *
+ * A dict asked by itself gives ".name" where what is in it shows that it is the
+ * __dict__ of a module, a class or an instance whose keys are shared, else
+ * "['name']". False where `from` does not refer to `to`. Looks through the whole
+ * container. */
 bool tap_python_heap_reference_name(struct tap_python_heap *heap,
 	const struct tap_python_object *from, uint64_t to, char *buf, size_t capacity,
 	bool *is_part_ret);
@@ -146,8 +157,10 @@ struct tap_python_lru {
 bool tap_python_heap_lru(struct tap_python_heap *heap, const struct tap_python_object *object,
 	struct tap_python_lru *ret);
 
-/* What a programmer calls an object by itself: a module its name, a function or
- * class "module.qualname", a frame " local of FUNCTION (FILE:LINE)" ...; false: nothing. */
+/* What a programmer calls an object by itself: a module, and its __dict__, the
+ * module's name; a function, class, method or lru_cache "module.qualname"; a frame
+ * "frame of FUNCTION (FILE:LINE)"; a generator "generator module.qualname", and so
+ * "coroutine ..", "async_generator ..". Cleaned. False: nothing. */
 bool tap_python_heap_own_name(struct tap_python_heap *heap,
 	const struct tap_python_object *object, char *buf, size_t capacity);
 
@@ -155,8 +168,7 @@ bool tap_python_heap_own_name(struct tap_python_heap *heap,
 
 enum tap_python_root_kind {
 	TAP_PYTHON_ROOT_MODULES, /* sys.modules of an interpreter */
-	TAP_PYTHON_ROOT_FRAME,   /* a local variable, argument or operand of a running frame; the
-	                          * root's label is the thread state's number */
+	TAP_PYTHON_ROOT_FRAME,   /* a local variable, argument or operand of a running frame */
 	TAP_PYTHON_ROOT_THREAD,  /* a thread state: its dict, its exceptions, its context */
 	TAP_PYTHON_ROOT_STATIC,  /* of a static type: its __dict__, its cache */
 	TAP_PYTHON_ROOT_RUNTIME, /* interned strings, codecs, builtins, all else of the interpreter */
@@ -165,9 +177,14 @@ struct tap_python_root {
 	enum tap_python_root_kind kind;
 	uint64_t addr;    /* of the object that is held */
 	uint64_t frame;   /* FRAME: the frame's address, else 0 */
-	const char *name; /* FRAME: "local NAME of FUNCTION (FILE:LINE)"; STATIC: the type's name;
-	                   * valid during the call; may be NULL */
+	uint64_t thread_state; /* FRAME, THREAD: whose it is, as tap_python_threads() gives them */
+	const char *name; /* FRAME: "local NAME of FUNCTION (FILE:LINE)", "operand of ..", and of
+	                   * what the frame itself has "FUNCTION (FILE:LINE)"; STATIC: the type's
+	                   * name; valid during the call; may be NULL */
 };
+/* In this order: modules, threads with their frames, static types, of those that
+ * were met so far: so after all blocks were asked for; the rest. Operands of a
+ * frame that runs right now are the words of its stack: some may be old. */
 typedef bool (*tap_python_root_fn)(void *context, const struct tap_python_root *root);
 void tap_python_heap_roots(struct tap_python_heap *heap, tap_python_root_fn fn, void *context);
 
