@@ -145,6 +145,19 @@ static struct tap_error *walk_pools(struct heap_model *model)
 	return err;
 }
 
+/* What says that it is larger than the block that it lies in is something else: a
+ * tuple has its items inside, a str at most a second form of itself elsewhere. */
+static bool fits(const struct heap_model *model, const struct tap_python_object *object,
+	uint64_t size_bytes)
+{
+	enum tap_python_kind kind = tap_python_heap_type(model->python, object->type)->kind;
+
+	if (kind == TAP_PYTHON_TUPLE)
+		return tap_python_heap_sizeof(model->python, object) <= size_bytes;
+	return kind != TAP_PYTHON_ATOM ||
+	       tap_python_heap_sizeof(model->python, object) <= 8 * size_bytes;
+}
+
 /* Which of them are objects of CPython's. */
 static void find_objects(struct heap_model *model)
 {
@@ -159,7 +172,8 @@ static void find_objects(struct heap_model *model)
 		model->live_bytes += tap_graph_owned(graph, node);
 		model->blocks++;
 		if (!model->python || !bytes ||
-			!tap_python_heap_object(model->python, addr, bytes, size, &object))
+			!tap_python_heap_object(model->python, addr, bytes, size, &object) ||
+			!fits(model, &object, size))
 			continue;
 		model->objects++;
 		tap_graph_set_tag(graph, node,
@@ -217,7 +231,8 @@ static bool on_plain(void *context, uint64_t addr)
 	return true;
 }
 
-/* Buffers of numbers and bytes hold no references, whatever they look like. */
+/* What an object's tables and buffers refer to is told by the object; all else in
+ * them is left over from what was there before, or numbers. */
 static void find_plain(struct heap_model *model)
 {
 	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
@@ -227,7 +242,7 @@ static void find_plain(struct heap_model *model)
 		if (!heap_model_object(model, node, &object))
 			continue;
 		kind = tap_python_heap_type(model->python, object.type)->kind;
-		if (kind == TAP_PYTHON_NDARRAY || kind == TAP_PYTHON_BYTEARRAY)
+		if (kind != TAP_PYTHON_ATOM && kind != TAP_PYTHON_TUPLE && kind != TAP_PYTHON_OTHER)
 			tap_python_heap_references(model->python, &object, on_plain, model);
 	}
 }

@@ -8,6 +8,7 @@
 
 #define SUSPECTS_MAX 100
 #define ITEM_TYPES_MAX 5
+#define REFERRERS_MAX 64
 
 static enum tap_python_kind kind_of(const struct heap_model *model, uint32_t node)
 {
@@ -154,13 +155,17 @@ static void add_lru_note(const struct heap_model *model, const struct tap_python
 }
 
 /* The cache's dict is found where its bytes are; who looks for it knows it as
- * the function. */
+ * the function. Something may hold the dict besides: what an earlier call left on
+ * a stack, for one. */
 static uint32_t whole_of(const struct heap_model *model, uint32_t node)
 {
-	uint32_t above = tap_graph_dominator(model->graph, node);
+	size_t count;
+	const uint32_t *referrers = tap_graph_referrers(model->graph, node, &count);
 
-	return above != TAP_GRAPH_NONE && kind_of(model, above) == TAP_PYTHON_LRU_CACHE ? above :
-											   node;
+	for (size_t i = 0; i < count && i < REFERRERS_MAX; i++)
+		if (kind_of(model, referrers[i]) == TAP_PYTHON_LRU_CACHE)
+			return referrers[i];
+	return node;
 }
 
 static void describe_object(const struct heap_model *model, uint32_t node,
@@ -182,10 +187,13 @@ static void describe_object(const struct heap_model *model, uint32_t node,
 static void describe_node(
 	const struct heap_model *model, uint32_t node, struct tap_suspect *suspect)
 {
+	uint64_t bytes = tap_graph_retained(model->graph, node);
 	struct tap_python_object object;
 
 	node = whole_of(model, node);
 	suspect->retained_bytes = tap_graph_retained(model->graph, node);
+	if (suspect->retained_bytes < bytes)
+		suspect->retained_bytes = bytes;
 	if (heap_model_object(model, node, &object)) {
 		describe_object(model, node, &object, suspect);
 		return;

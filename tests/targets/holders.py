@@ -139,7 +139,8 @@ def keep_closure():
     HANDLE, rows = make_handler()
     for record in records():
         HANDLE(record)
-    return rows.clear, {"name_has": ["handle", "rows"], "kind": "list", "items": COUNT}
+    return rows.clear, {
+        "name_has": ["make_handler", "handle.__closure__[0]"], "kind": "list", "items": COUNT}
 
 
 def keep_registry():

@@ -90,10 +90,10 @@ int main(int argc, char **argv)
 		work(NULL);
 	}
 	wipe();
-	say("{\"ready\": true, \"pid\": %d, \"blocks\": %d, \"lost\": %d}", (int)getpid(), blocks,
+	say("{\"ready\": true, \"pid\": %d, \"blocks\": %d, \"lost\": %d}\n", (int)getpid(), blocks,
 		lost);
 	while (read(0, line, sizeof(line)) > 0)
 		;
-	say("{\"done\": true}");
+	say("{\"done\": true}\n");
 	return 0;
 }
