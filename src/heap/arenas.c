@@ -72,7 +72,7 @@ static void add_heap(
 		tap_heap_note_stop(walker, heap, "a heap is too small");
 		return;
 	}
-	walker->stats->overhead_bytes += region.range.start - heap;
+	region.head_bytes = region.range.start - heap;
 	tap_vector_push(&walker->regions, region);
 	tap_vector_push(
 		&walker->taken, ((struct tap_range){.start = heap, .end = region.range.end}));

@@ -82,7 +82,8 @@ void tap_heap_note_stop(struct tap_heap_walker *walker, uint64_t addr, const cha
 }
 
 /* Is the chunk in a cache or fast bin? Chunks come in ascending order. */
-static bool take_freed(struct tap_heap_walker *walker, uint64_t chunk, uint64_t size_bytes)
+static bool take_freed(
+	struct tap_heap_walker *walker, uint64_t chunk, enum tap_heap_free_kind *kind_ret)
 {
 	const uint64_t *items = walker->freed.items;
 	size_t at = walker->freed_at;
@@ -93,42 +94,110 @@ static bool take_freed(struct tap_heap_walker *walker, uint64_t chunk, uint64_t 
 	if (at == walker->freed.count || (items[at] ^ chunk) > TAP_FREED_FAST)
 		return false;
 	walker->freed_at++;
-	if (items[at] & TAP_FREED_FAST) {
-		walker->stats->fast_blocks++;
-		walker->stats->fast_bytes += size_bytes;
-	} else {
-		walker->stats->cached_blocks++;
-		walker->stats->cached_bytes += size_bytes;
-	}
+	*kind_ret = items[at] & TAP_FREED_FAST ? TAP_HEAP_FAST : TAP_HEAP_CACHED;
 	return true;
+}
+
+static void end_seen(struct tap_heap_walker *walker)
+{
+	if (walker->visitor->region && walker->seen.end > walker->seen.start)
+		walker->visitor->region(walker->visitor->context, &walker->seen);
+	walker->seen.start = walker->seen.end = 0;
+}
+
+static inline void note_seen(
+	struct tap_heap_walker *walker, uint64_t arena, uint64_t addr, uint64_t size_bytes)
+{
+	if (addr != walker->seen.end) {
+		end_seen(walker);
+		walker->seen = (struct tap_heap_range){addr, addr, arena};
+	}
+	walker->seen.end = addr + size_bytes;
+}
+
+static void count_free(struct tap_heap_walk *stats, const struct tap_heap_free *piece)
+{
+	switch (piece->kind) {
+	case TAP_HEAP_FREE:
+	case TAP_HEAP_TOP:
+		stats->free_blocks++;
+		stats->free_bytes += piece->size_bytes;
+		break;
+	case TAP_HEAP_FAST:
+		stats->fast_blocks++;
+		stats->fast_bytes += piece->size_bytes;
+		break;
+	case TAP_HEAP_CACHED:
+		stats->cached_blocks++;
+		stats->cached_bytes += piece->size_bytes;
+		break;
+	case TAP_HEAP_OVERHEAD:
+		stats->overhead_bytes += piece->size_bytes;
+		break;
+	}
+}
+
+static void emit_free(struct tap_heap_walker *walker, const struct tap_region *region,
+	uint64_t addr, uint64_t size_bytes, enum tap_heap_free_kind kind)
+{
+	struct tap_heap_free piece = {addr, size_bytes, region->arena, kind};
+
+	count_free(walker->stats, &piece);
+	if (walker->visitor->free)
+		walker->visitor->free(walker->visitor->context, &piece);
+	if (kind == TAP_HEAP_FREE || kind == TAP_HEAP_FAST)
+		tap_trim_add(walker, region->arena, addr, size_bytes);
+	else if (kind == TAP_HEAP_TOP)
+		tap_trim_top(walker, region, addr, size_bytes);
+	else
+		tap_trim_end(walker);
+}
+
+bool tap_heap_emit_block(struct tap_heap_walker *walker, const struct tap_heap_block *block)
+{
+	walker->stats->live_blocks++;
+	walker->stats->live_bytes += block->chunk_bytes;
+	if (walker->visitor->block)
+		walker->enough = !walker->visitor->block(walker->visitor->context, block);
+	return !walker->enough;
 }
 
 static bool emit(struct tap_heap_walker *walker, const struct tap_region *region, uint64_t chunk,
 	uint64_t size_bytes, enum tap_chunk_kind kind)
 {
-	struct tap_heap_walk *stats = walker->stats;
+	static const enum tap_heap_free_kind kinds[] = {
+		[TAP_CHUNK_FREE] = TAP_HEAP_FREE,
+		[TAP_CHUNK_TOP] = TAP_HEAP_TOP,
+		[TAP_CHUNK_OVERHEAD] = TAP_HEAP_OVERHEAD,
+	};
+	enum tap_heap_free_kind freed;
 	struct tap_heap_block block;
 
-	if (kind == TAP_CHUNK_OVERHEAD) {
-		stats->overhead_bytes += size_bytes;
+	note_seen(walker, region->arena, chunk, size_bytes);
+	if (kind != TAP_CHUNK_LIVE || take_freed(walker, chunk, &freed)) {
+		emit_free(walker, region, chunk, size_bytes,
+			kind == TAP_CHUNK_LIVE ? freed : kinds[kind]);
 		return true;
 	}
-	if (kind != TAP_CHUNK_LIVE) {
-		stats->free_blocks++;
-		stats->free_bytes += size_bytes;
-		return true;
-	}
-	if (take_freed(walker, chunk, size_bytes))
-		return true;
-	stats->live_blocks++;
-	stats->live_bytes += size_bytes;
+	if (walker->unused.end)
+		tap_trim_end(walker);
 	block.addr = chunk + TAP_CHUNK_HEADER;
 	/* The first word of the next header is the caller's while this is live. */
 	block.usable_bytes = size_bytes - 8;
 	block.chunk_bytes = size_bytes;
+	block.lead_bytes = TAP_CHUNK_HEADER;
 	block.arena = region->arena;
-	walker->enough = !walker->fn(walker->context, &block);
-	return !walker->enough;
+	return tap_heap_emit_block(walker, &block);
+}
+
+static void emit_head(struct tap_heap_walker *walker, const struct tap_region *region)
+{
+	uint64_t addr = region->range.start - region->head_bytes;
+
+	if (!region->head_bytes)
+		return;
+	note_seen(walker, region->arena, addr, region->head_bytes);
+	emit_free(walker, region, addr, region->head_bytes, TAP_HEAP_OVERHEAD);
 }
 
 static void walk_region(struct tap_heap_walker *walker, const struct tap_region *region)
@@ -144,7 +213,10 @@ static void walk_region(struct tap_heap_walker *walker, const struct tap_region 
 			high = middle;
 	}
 	walker->freed_at = low;
+	emit_head(walker, region);
 	tap_chunks_walk(walker, region, emit, true);
+	tap_trim_end(walker);
+	end_seen(walker);
 }
 
 static void walk(struct tap_heap_walker *walker)
@@ -164,8 +236,15 @@ static void walk(struct tap_heap_walker *walker)
 struct tap_error *tap_glibc_walk(struct tap_glibc *glibc, tap_heap_block_fn fn, void *context,
 	struct tap_heap_walk *walk_ret)
 {
-	struct tap_heap_walker walker = {
-		.glibc = glibc, .stats = walk_ret, .fn = fn, .context = context};
+	struct tap_heap_visitor visitor = {.context = context, .block = fn};
+
+	return tap_glibc_visit(glibc, &visitor, walk_ret);
+}
+
+struct tap_error *tap_glibc_visit(struct tap_glibc *glibc, const struct tap_heap_visitor *visitor,
+	struct tap_heap_walk *walk_ret)
+{
+	struct tap_heap_walker walker = {.glibc = glibc, .stats = walk_ret, .visitor = visitor};
 	struct tap_error *err;
 
 	memset(walk_ret, 0, sizeof(*walk_ret));
@@ -183,4 +262,10 @@ struct tap_error *tap_glibc_walk(struct tap_glibc *glibc, tap_heap_block_fn fn, 
 	tap_vector_free(&walker.arenas);
 	tap_vector_free(&walker.freed);
 	return NULL;
+}
+
+void tap_glibc_main_arena(const struct tap_glibc *glibc, struct tap_heap_range *ret)
+{
+	ret->start = ret->arena = glibc->main_arena;
+	ret->end = glibc->main_arena + glibc->bins_at + TAP_ARENA_END;
 }

@@ -45,8 +45,9 @@ TAP_VECTOR_TYPE(tap_ranges, struct tap_range);
 struct tap_region {
 	struct tap_range range; /* where the first chunk can begin; no chunk lies beyond */
 	uint64_t arena;
+	uint64_t head_bytes; /* of heads, right before it */
 	bool main;
-	bool searched; /* the first chunk need not be at its start */
+	bool searched; /* the break: the first chunk need not be at its start */
 };
 TAP_VECTOR_TYPE(tap_regions, struct tap_region);
 
@@ -81,9 +82,10 @@ struct tap_heap_walker {
 	enum tap_links links;
 	size_t threads;       /* each has one cache at most; 0: unknown */
 	uint64_t first_chunk; /* of the main arena; 0: unknown */
-	tap_heap_block_fn fn;
-	void *context;
-	bool enough; /* fn said so */
+	const struct tap_heap_visitor *visitor;
+	struct tap_heap_range seen; /* up to here, without a gap */
+	struct tap_heap_range unused; /* chunks without one in use between them */
+	bool enough; /* the visitor said so */
 };
 
 /* Set in an address of `freed`: it is in a fast bin. */
@@ -114,6 +116,14 @@ uint64_t tap_chunks_follow(struct tap_heap_walker *walker, const struct tap_regi
 uint64_t tap_chunks_search(
 	struct tap_heap_walker *walker, const struct tap_region *region, uint64_t from);
 
+/* What malloc_trim() would give back, from the chunks that are free or in a fast
+ * bin, as they come. A top ends what lies before it. */
+void tap_trim_add(
+	struct tap_heap_walker *walker, uint64_t arena, uint64_t chunk, uint64_t size_bytes);
+void tap_trim_end(struct tap_heap_walker *walker);
+void tap_trim_top(struct tap_heap_walker *walker, const struct tap_region *region,
+	uint64_t chunk, uint64_t size_bytes);
+
 /* Finds the main arena. */
 bool tap_arena_find(struct tap_glibc *glibc);
 /* Fills arenas, heaps and regions. */
@@ -131,6 +141,7 @@ void tap_anonymous_ranges(
 /* Chunks that are mappings of their own. */
 void tap_mapped_walk(struct tap_heap_walker *walker);
 
+bool tap_heap_emit_block(struct tap_heap_walker *walker, const struct tap_heap_block *block);
 void tap_heap_note_stop(struct tap_heap_walker *walker, uint64_t addr, const char *reason);
 
 #endif

@@ -122,13 +122,15 @@ static void emit(struct tap_heap_walker *walker, uint64_t base, const struct map
 		.addr = base + mapped->lead + TAP_CHUNK_HEADER,
 		.usable_bytes = mapped->usable,
 		.chunk_bytes = mapped->total,
+		.lead_bytes = mapped->lead + TAP_CHUNK_HEADER,
 	};
+	struct tap_heap_range range = {.start = base, .end = base + mapped->total};
 
-	walker->stats->live_blocks++;
-	walker->stats->live_bytes += block.chunk_bytes;
 	walker->stats->mapped_blocks++;
 	walker->stats->mapped_bytes += block.chunk_bytes;
-	walker->enough = !walker->fn(walker->context, &block);
+	tap_heap_emit_block(walker, &block);
+	if (walker->visitor->region)
+		walker->visitor->region(walker->visitor->context, &range);
 }
 
 static bool is_all_found(const struct tap_heap_walker *walker)

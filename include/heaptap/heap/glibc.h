@@ -34,7 +34,30 @@ struct tap_heap_block {
 	uint64_t addr;         /* what malloc() returned */
 	uint64_t usable_bytes; /* malloc_usable_size() */
 	uint64_t chunk_bytes;  /* what it takes of the heap, its header included */
+	uint64_t lead_bytes;   /* of these: what lies before addr */
 	uint64_t arena;        /* address of its arena; 0: mapped on its own */
+};
+
+/* What is no live block. Together they fill the regions. */
+enum tap_heap_free_kind {
+	TAP_HEAP_FREE, /* in a bin */
+	TAP_HEAP_TOP,  /* the rest at the end of an arena */
+	TAP_HEAP_FAST,
+	TAP_HEAP_CACHED,   /* by a thread; "in use" to malloc_info() */
+	TAP_HEAP_OVERHEAD, /* heads of arenas and heaps, marks at their ends */
+};
+
+struct tap_heap_free {
+	uint64_t addr; /* of its header */
+	uint64_t size_bytes;
+	uint64_t arena;
+	enum tap_heap_free_kind kind;
+};
+
+struct tap_heap_range {
+	uint64_t start; /* inclusive */
+	uint64_t end;   /* exclusive */
+	uint64_t arena; /* 0: a block that is mapped on its own */
 };
 
 struct tap_heap_walk {
@@ -48,6 +71,8 @@ struct tap_heap_walk {
 	uint64_t fast_bytes;
 	uint64_t free_blocks; /* in the other bins, and the rest at the end of each arena */
 	uint64_t free_bytes;
+	uint64_t trimmable_bytes; /* of the free: what malloc_trim(0) would give back, whether it is
+	                           * in memory or not */
 	uint64_t overhead_bytes; /* heads of arenas and heaps, marks at their ends */
 	uint64_t system_bytes;   /* what the arenas say they took; the sum of the above but for
 	                           * the mapped, where nobody else moved the break */
@@ -64,6 +89,20 @@ struct tap_heap_walk {
 /* False: enough, the walk ends. */
 typedef bool (*tap_heap_block_fn)(void *context, const struct tap_heap_block *block);
 
+/* Who sees a walk. What is not wanted is NULL. */
+struct tap_heap_visitor {
+	void *context;
+	tap_heap_block_fn block;
+	void (*free)(void *context, const struct tap_heap_free *piece);
+	/* A stretch whose every byte was seen, by the two above; it follows them.
+	 * What could not be walked is in none. */
+	void (*region)(void *context, const struct tap_heap_range *region);
+	/* Whole pages that malloc_trim(0) would give back: in free chunks, as they
+	 * are when fast bins were emptied into them (mtrim() of malloc/malloc.c),
+	 * and at the end of the break (systrim()). */
+	void (*trimmable)(void *context, const struct tap_heap_range *pages);
+};
+
 /* NOT_FOUND where there is no glibc, or nobody has called its malloc yet.
  * memory must outlive it; symbols are used during the call alone. */
 struct tap_error *tap_glibc_open(
@@ -77,6 +116,14 @@ void tap_glibc_close(struct tap_glibc *glibc); /* takes NULL */
  * the process does not grow. */
 struct tap_error *tap_glibc_walk(struct tap_glibc *glibc, tap_heap_block_fn fn, void *context,
 	struct tap_heap_walk *walk_ret);
+/* The same, and all that is no live block. Addresses ascend within a region. */
+struct tap_error *tap_glibc_visit(struct tap_glibc *glibc, const struct tap_heap_visitor *visitor,
+	struct tap_heap_walk *walk_ret);
+
+/* The main arena itself, in the data of its module: its words are addresses of
+ * free chunks, and what lies right before one of those is no more held by them
+ * than by chance. */
+void tap_glibc_main_arena(const struct tap_glibc *glibc, struct tap_heap_range *ret);
 
 static inline void tap_glibc_cleanup(struct tap_glibc **glibc)
 {
