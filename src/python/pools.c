@@ -3,6 +3,10 @@
  * Pools (Objects/obmalloc.c): a header, then blocks of one size. Those up to
  * nextoffset were handed out at least once, and are in use but for those in
  * the list that begins at freeblock, linked by their first words.
+ *
+ * An arena is a mapping of 64 pools' size, those of 4 KiB, as of 16 KiB. Its
+ * pools get their headers one after the other, so that the first that is seen
+ * is its first, and none of another arena begins within an arena's size.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +21,14 @@
 #define WINDOW_BYTES ((size_t)256 << 10)
 #define POOL_MAX_BYTES 65536
 #define BLOCKS_MAX (POOL_MAX_BYTES / ALIGNMENT)
+#define ARENA_POOLS 64
+#define PINNED_SHARE 10
+
+struct arena {
+	uint64_t start; /* its first pool; 0: none yet */
+	uint64_t live_bytes;
+	uint64_t free_bytes; /* in its pools */
+};
 
 struct walker {
 	struct tap_memory *memory;
@@ -25,9 +37,9 @@ struct walker {
 	uint32_t pool_bytes, header_bytes;
 	uint8_t *window;
 	uint64_t free_map[BLOCKS_MAX / 64]; /* of one pool: a bit per block */
-	tap_pool_block_fn fn;
-	void *context;
+	const struct tap_pool_visitor *visitor;
 	struct tap_pool_walk *stats;
+	struct arena arena;
 	bool enough;
 };
 
@@ -98,6 +110,8 @@ static bool mark_free(struct walker *walker, const struct pool *pool, uint32_t *
 static void emit(struct walker *walker, const struct pool *pool)
 {
 	uint64_t first = pool->addr + walker->header_bytes;
+	tap_pool_block_fn fn = walker->visitor->block;
+	void *context = walker->visitor->context;
 
 	for (uint32_t base = 0; base < pool->begun; base += 64) {
 		uint64_t live = ~walker->free_map[base / 64];
@@ -109,13 +123,46 @@ static void emit(struct walker *walker, const struct pool *pool)
 
 			walker->stats->blocks++;
 			walker->stats->bytes += pool->block_bytes;
-			if (!walker->fn(walker->context, first + index * pool->block_bytes,
-				    pool->block_bytes)) {
+			if (fn && !fn(context, first + index * pool->block_bytes,
+					  pool->block_bytes)) {
 				walker->enough = true;
 				return;
 			}
 		}
 	}
+}
+
+static void end_arena(struct walker *walker)
+{
+	const struct arena *arena = &walker->arena;
+	uint64_t size = (uint64_t)ARENA_POOLS * walker->pool_bytes;
+
+	if (arena->live_bytes) {
+		walker->stats->arenas++;
+		if (arena->live_bytes <= size / PINNED_SHARE) {
+			walker->stats->pinned_arenas++;
+			walker->stats->pinned_free_bytes += arena->free_bytes;
+		}
+	}
+	walker->arena = (struct arena){0};
+}
+
+static void note_pool(struct walker *walker, const struct pool *pool, uint32_t live_blocks)
+{
+	struct tap_pool told = {.addr = pool->addr,
+		.size_bytes = walker->pool_bytes,
+		.block_bytes = pool->block_bytes,
+		.live_bytes = live_blocks * pool->block_bytes};
+	struct arena *arena = &walker->arena;
+
+	if (pool->addr - arena->start >= (uint64_t)ARENA_POOLS * walker->pool_bytes) {
+		end_arena(walker);
+		arena->start = pool->addr;
+	}
+	arena->live_bytes += told.live_bytes;
+	arena->free_bytes += told.size_bytes - told.live_bytes;
+	if (walker->visitor->pool)
+		walker->visitor->pool(walker->visitor->context, &told);
 }
 
 static void walk_pool(struct walker *walker, const struct pool *pool)
@@ -125,6 +172,7 @@ static void walk_pool(struct walker *walker, const struct pool *pool)
 
 	if (!pool->count) {
 		stats->empty_pools++;
+		note_pool(walker, pool, 0);
 		return;
 	}
 	if (!mark_free(walker, pool, &free_count)) {
@@ -133,6 +181,7 @@ static void walk_pool(struct walker *walker, const struct pool *pool)
 	}
 	if (pool->begun - free_count != pool->count)
 		stats->mismatches++;
+	note_pool(walker, pool, pool->begun - free_count);
 	free_count += pool->capacity - pool->begun;
 	stats->pools++;
 	stats->free_blocks += free_count;
@@ -208,6 +257,15 @@ struct tap_error *tap_python_pools_walk(struct tap_python *python, pid_t pid,
 	const struct tap_maps *maps, tap_pool_block_fn fn, void *context,
 	struct tap_pool_walk *walk_ret)
 {
+	struct tap_pool_visitor visitor = {.context = context, .block = fn};
+
+	return tap_python_pools_visit(python, pid, maps, &visitor, walk_ret);
+}
+
+struct tap_error *tap_python_pools_visit(struct tap_python *python, pid_t pid,
+	const struct tap_maps *maps, const struct tap_pool_visitor *visitor,
+	struct tap_pool_walk *walk_ret)
+{
 	struct walker *walker;
 
 	memset(walk_ret, 0, sizeof(*walk_ret));
@@ -221,10 +279,10 @@ struct tap_error *tap_python_pools_walk(struct tap_python *python, pid_t pid,
 	walker->pool_bytes = (uint32_t)python->layout.pool.size;
 	walker->header_bytes = (uint32_t)python->layout.pool.header_size;
 	walker->window = tap_realloc(NULL, WINDOW_BYTES);
-	walker->fn = fn;
-	walker->context = context;
+	walker->visitor = visitor;
 	walker->stats = walk_ret;
 	walk_maps(walker, maps);
+	end_arena(walker);
 	tap_pagemap_close(walker->pagemap);
 	free(walker->window);
 	free(walker);
