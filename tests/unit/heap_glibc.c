@@ -28,6 +28,7 @@
 #include "heaptap/base/vector.h"
 #include "heaptap/heap/glibc.h"
 #include "heaptap/proc/maps.h"
+#include "heaptap/proc/pagemap.h"
 
 enum mode {
 	PLAIN,
@@ -36,8 +37,10 @@ enum mode {
 	DAMAGED,
 	LYING,
 	BUSY,
+	TRIMMED,
 };
-static const char *const modes[] = {"plain", "foreign", "blocked", "damaged", "lying", "busy"};
+static const char *const modes[] = {
+	"plain", "foreign", "blocked", "damaged", "lying", "busy", "trimmed"};
 
 struct run {
 	const char *command; /* words */
@@ -225,6 +228,233 @@ static void compare_totals(
 		assert_int_equal(sum, walk->system_bytes);
 }
 
+/* --- what is no live block -------------------------------------------------- */
+
+#define ARENAS 64
+
+struct arena {
+	uint64_t addr; /* 0: mapped */
+	uint64_t fast_blocks, fast_bytes, free_blocks, free_bytes;
+	uint64_t seen_bytes;   /* by blocks and others */
+	uint64_t region_bytes; /* by regions */
+};
+
+struct visit {
+	struct arena arenas[ARENAS];
+	size_t count;
+	uint64_t at;    /* behind what was seen of the region */
+	uint64_t start; /* where that began */
+	TAP_VECTOR(struct tap_heap_range) trimmable;
+	TAP_VECTOR(struct tap_heap_range) regions;
+};
+
+static struct arena *arena_of(struct visit *visit, uint64_t addr)
+{
+	for (size_t i = 0; i < visit->count; i++)
+		if (visit->arenas[i].addr == addr)
+			return &visit->arenas[i];
+	assert_true(visit->count < ARENAS);
+	visit->arenas[visit->count] = (struct arena){.addr = addr};
+	return &visit->arenas[visit->count++];
+}
+
+static void pass(struct visit *visit, uint64_t start, uint64_t size, uint64_t arena)
+{
+	if (!visit->at)
+		visit->at = visit->start = start;
+	/* A region has no gaps; one that follows begins anew. */
+	assert_int_equal(start, visit->at);
+	visit->at += size;
+	arena_of(visit, arena)->seen_bytes += size;
+}
+
+static bool visit_block(void *context, const struct tap_heap_block *block)
+{
+	pass(context, block->addr - block->lead_bytes, block->chunk_bytes, block->arena);
+	assert_true(block->lead_bytes >= 16 && block->usable_bytes < block->chunk_bytes);
+	return true;
+}
+
+static void visit_free(void *context, const struct tap_heap_free *piece)
+{
+	struct arena *arena = arena_of(context, piece->arena);
+
+	pass(context, piece->addr, piece->size_bytes, piece->arena);
+	if (piece->kind == TAP_HEAP_FREE || piece->kind == TAP_HEAP_TOP) {
+		arena->free_blocks++;
+		arena->free_bytes += piece->size_bytes;
+	} else if (piece->kind == TAP_HEAP_FAST) {
+		arena->fast_blocks++;
+		arena->fast_bytes += piece->size_bytes;
+	}
+}
+
+static void visit_region(void *context, const struct tap_heap_range *region)
+{
+	struct visit *visit = context;
+
+	assert_int_equal(region->start, visit->start);
+	assert_int_equal(region->end, visit->at);
+	arena_of(visit, region->arena)->region_bytes += region->end - region->start;
+	tap_vector_push(&visit->regions, *region);
+	visit->at = visit->start = 0;
+}
+
+static void visit_trimmable(void *context, const struct tap_heap_range *pages)
+{
+	struct visit *visit = context;
+
+	assert_true(pages->start < pages->end && !((pages->start | pages->end) & 4095));
+	tap_vector_push(&visit->trimmable, *pages);
+}
+
+static void visit_all(struct target *target, struct visit *visit, struct tap_heap_walk *walk_ret)
+{
+	struct tap_heap_visitor visitor = {
+		.context = visit,
+		.block = visit_block,
+		.free = visit_free,
+		.region = visit_region,
+		.trimmable = visit_trimmable,
+	};
+	uint64_t trimmable = 0;
+
+	memset(visit, 0, sizeof(*visit));
+	assert_ok(tap_glibc_visit(target->glibc, &visitor, walk_ret));
+	for (size_t i = 0; i < visit->trimmable.count; i++)
+		trimmable += visit->trimmable.items[i].end - visit->trimmable.items[i].start;
+	assert_int_equal(walk_ret->trimmable_bytes, trimmable);
+	for (size_t i = 0; i < visit->count; i++)
+		assert_int_equal(visit->arenas[i].seen_bytes, visit->arenas[i].region_bytes);
+}
+
+static void visit_deinit(struct visit *visit)
+{
+	tap_vector_free(&visit->trimmable);
+	tap_vector_free(&visit->regions);
+}
+
+/* One line of malloc_info(). */
+static bool read_info(const char *line, const char *format, uint64_t *a, uint64_t *b)
+{
+	return sscanf(line, format, a, b) == (b ? 2 : 1);
+}
+
+/* Some arena is as this one, whose figures malloc_info() told. */
+static void assert_arena(struct visit *visit, const struct arena *told, bool whole)
+{
+	for (size_t i = 0; i < visit->count; i++) {
+		struct arena *arena = &visit->arenas[i];
+
+		if (!arena->addr || arena->fast_blocks != told->fast_blocks ||
+			arena->fast_bytes != told->fast_bytes ||
+			arena->free_blocks != told->free_blocks ||
+			arena->free_bytes != told->free_bytes ||
+			(whole && arena->region_bytes != told->region_bytes))
+			continue;
+		*arena = visit->arenas[--visit->count];
+		return;
+	}
+	for (size_t i = 0; i < visit->count; i++)
+		print_message("arena 0x%lx: fast %lu/%lu free %lu/%lu of %lu\n",
+			visit->arenas[i].addr, visit->arenas[i].fast_blocks,
+			visit->arenas[i].fast_bytes, visit->arenas[i].free_blocks,
+			visit->arenas[i].free_bytes, visit->arenas[i].region_bytes);
+	fail_msg("no arena has fast %lu/%lu free %lu/%lu of %lu", told->fast_blocks,
+		told->fast_bytes, told->free_blocks, told->free_bytes, told->region_bytes);
+}
+
+/* Arena by arena, to the byte. */
+static void compare_info(struct target *target, enum mode mode)
+{
+	struct tap_heap_walk walk;
+	struct visit visit;
+	struct arena told = {0};
+	uint64_t system = 0, mapped = 0;
+	unsigned heaps = 0;
+	bool inside = false;
+
+	visit_all(target, &visit, &walk);
+	for (char *rest = target->told->info, *line; (line = strsep(&rest, "\n"));) {
+		if (!strncmp(line, "<heap", 5)) {
+			told = (struct arena){0};
+			inside = true;
+		}
+		if (inside) {
+			read_info(line, "<total type=\"fast\" count=\"%lu\" size=\"%lu\"/>",
+				&told.fast_blocks, &told.fast_bytes);
+			read_info(line, "<total type=\"rest\" count=\"%lu\" size=\"%lu\"/>",
+				&told.free_blocks, &told.free_bytes);
+			read_info(line, "<system type=\"current\" size=\"%lu\"/>",
+				&told.region_bytes, NULL);
+		} else {
+			read_info(line, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>", &mapped,
+				&told.seen_bytes);
+			read_info(line, "<system type=\"current\" size=\"%lu\"/>", &system, NULL);
+		}
+		if (!strncmp(line, "</heap", 6)) {
+			/* It leaves a flag in each size but the top's. */
+			told.free_bytes -= told.free_blocks - 1;
+			assert_arena(&visit, &told, mode != FOREIGN);
+			inside = false;
+			heaps++;
+		}
+	}
+	assert_int_equal(heaps, walk.arenas);
+	assert_int_equal(mapped, walk.mapped_blocks);
+	assert_int_equal(system, walk.system_bytes);
+	print_message("malloc_info() of %u arenas: the same\n", heaps);
+	visit_deinit(&visit);
+}
+
+static uint64_t resident(struct target *target, const struct tap_heap_range *ranges, size_t count)
+{
+	struct tap_pagemap *pagemap = tap_pagemap_open(target->pid);
+	struct tap_page_run run;
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		for (uint64_t at = ranges[i].start & ~UINT64_C(4095);
+			tap_pagemap_run(pagemap, at, ranges[i].end, &run); at = run.end)
+			bytes += run.kind == TAP_PAGE_PRIVATE ? run.end - run.start : 0;
+	tap_pagemap_close(pagemap);
+	return bytes;
+}
+
+static uint64_t resident_heap(struct target *target, const struct visit *visit)
+{
+	return resident(target, visit->regions.items, visit->regions.count);
+}
+
+/* malloc_trim() gives back what was said, and nothing else. */
+static void knows_what_a_trim_gives_back(void **state)
+{
+	struct target target = {0};
+	struct visit before, after;
+	struct tap_heap_walk stats;
+	uint64_t told, had;
+
+	start(&target, *state);
+	assert_int_equal(write(target.input, "g", 1), 1);
+	wait_for_stage(&target, '2');
+	visit_all(&target, &before, &stats);
+	told = resident(&target, before.trimmable.items, before.trimmable.count);
+	had = resident_heap(&target, &before);
+	assert_int_equal(write(target.input, "g", 1), 1);
+	wait_for_stage(&target, '3');
+	visit_all(&target, &after, &stats);
+	print_message("%lu bytes in %zu places, of %lu: %lu are left\n", told,
+		before.trimmable.count, had, resident_heap(&target, &after));
+	assert_true(told > 0);
+	assert_int_equal(
+		resident(&target, before.trimmable.items, before.trimmable.count), 0);
+	assert_int_equal(had - resident_heap(&target, &before), told);
+	assert_int_equal(resident(&target, after.trimmable.items, after.trimmable.count), 0);
+	visit_deinit(&before);
+	visit_deinit(&after);
+	stop(&target);
+}
+
 static void finds_exactly_what_is_held(void **state)
 {
 	const struct run *run = *state;
@@ -243,6 +473,7 @@ static void finds_exactly_what_is_held(void **state)
 	show(&stats);
 	compare_sets(&target, &before, &after);
 	compare_totals(target.told, &stats, run->mode);
+	compare_info(&target, run->mode);
 	assert_true(stats.cached_blocks > 0);
 	if (!*run->root)
 		assert_true(stats.arenas > 1);
@@ -394,6 +625,7 @@ static void add(struct tests *tests, const char *command, const char *root, enum
 		[DAMAGED] = walks_a_damaged_heap_as_far_as_it_goes,
 		[LYING] = ends_whatever_it_reads,
 		[BUSY] = walks_a_heap_in_motion,
+		[TRIMMED] = knows_what_a_trim_gives_back,
 	};
 	struct run *run = tap_alloc(sizeof(*run));
 
@@ -408,6 +640,7 @@ static void add_all(struct tests *tests, const char *command, const char *root)
 {
 	for (enum mode mode = PLAIN; mode < BUSY; mode++)
 		add(tests, command, root, mode);
+	add(tests, command, root, TRIMMED);
 	/* How much of a heap in motion a walk sees is a matter of speed. */
 	if (!getenv("HEAPTAP_TEST_FULL")) {
 		fprintf(stderr, "SKIP: heaps in motion: HEAPTAP_TEST_FULL is not set\n");

@@ -12,6 +12,7 @@
  *   lying    as damaged, and with every byte it gets words here and there in the
  *            heap become others
  *   busy     as plain, and after stage 2 all threads go on until killed
+ *   trimmed  as plain, and then malloc_trim(0): stage 3
  */
 #include <gnu/libc-version.h>
 #include <malloc.h>
@@ -31,7 +32,8 @@
 static struct target_told *told;
 static pthread_barrier_t barrier;
 static atomic_ulong count;
-static bool foreign, blocked, damaged, lying, busy;
+static bool foreign, blocked, damaged, lying, busy, trimmed;
+static FILE *info_file;
 static void *volatile escaped;
 
 struct worker {
@@ -204,6 +206,22 @@ static void tell_totals(void)
 	told->mapped_bytes = (unsigned)info.hblkhd;
 }
 
+/* Nothing is allocated when it is told. */
+static void prepare_info(void)
+{
+	static char buffer[TARGET_INFO_BYTES];
+
+	info_file = fmemopen(told->info, sizeof(told->info), "w");
+	if (!info_file || setvbuf(info_file, buffer, _IOFBF, sizeof(buffer)))
+		abort();
+}
+
+static void tell_info(void)
+{
+	if (malloc_info(0, info_file) || fflush(info_file))
+		abort();
+}
+
 static void block_the_break(void)
 {
 	uint64_t end = ((uint64_t)sbrk(0) + 4095) & ~UINT64_C(4095);
@@ -280,9 +298,11 @@ int main(int argc, char **argv)
 	damaged = lying || strcmp(mode, "damaged") == 0;
 	threads = damaged ? 1 : THREADS;
 	busy = strcmp(mode, "busy") == 0;
+	trimmed = strcmp(mode, "trimmed") == 0;
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED, 3, 0);
 	if (told == MAP_FAILED)
 		abort();
+	prepare_info();
 	pthread_barrier_init(&barrier, NULL, threads);
 	for (unsigned i = 0; i < threads; i++)
 		workers[i].number = workers[i].seed = i;
@@ -301,11 +321,16 @@ int main(int argc, char **argv)
 	free_last(&workers[0]);
 	pthread_barrier_wait(&barrier);
 	tell_totals();
+	tell_info();
 	if (damaged) {
 		make_circle();
 		damage();
 	}
 	say('2');
+	if (trimmed) {
+		malloc_trim(0);
+		say('3');
+	}
 	while (lying) {
 		for (int i = 0; i < 20; i++)
 			lie(&workers[0]);

@@ -15,11 +15,14 @@ struct target_block {
 	uint64_t usable_bytes;
 };
 
-/* mallinfo() of stage 2. */
+#define TARGET_INFO_BYTES 65536
+
+/* mallinfo() and malloc_info() of stage 2. */
 struct target_told {
 	uint64_t count;
 	uint64_t arena, fast_blocks, fast_bytes, free_blocks, in_use, free_bytes;
 	uint64_t mapped_blocks, mapped_bytes;
+	char info[TARGET_INFO_BYTES];
 	struct target_block blocks[TARGET_BLOCKS];
 };
 

@@ -23,6 +23,9 @@ static int64_t large_blocks(struct python_target *target)
 struct seen {
 	struct python_target *target;
 	uint64_t last, blocks, bytes;
+	struct tap_pool pool;
+	uint64_t pool_left; /* bytes of blocks that are still to come */
+	uint64_t pools, empty_pools, pool_bytes;
 };
 
 static bool see(void *context, uint64_t addr, uint32_t block_bytes)
@@ -30,6 +33,9 @@ static bool see(void *context, uint64_t addr, uint32_t block_bytes)
 	struct seen *seen = context;
 
 	assert_true(addr > seen->last && !(addr & 15));
+	assert_true(addr - seen->pool.addr <= seen->pool.size_bytes - block_bytes);
+	assert_int_equal(block_bytes, seen->pool.block_bytes);
+	seen->pool_left -= block_bytes;
 	seen->last = addr;
 	seen->bytes += block_bytes;
 	/* The slow way says the same. */
@@ -39,15 +45,35 @@ static bool see(void *context, uint64_t addr, uint32_t block_bytes)
 	return true;
 }
 
+static void see_pool(void *context, const struct tap_pool *pool)
+{
+	struct seen *seen = context;
+
+	assert_int_equal(seen->pool_left, 0);
+	assert_true(pool->addr >= seen->pool.addr + seen->pool.size_bytes);
+	assert_int_equal(pool->addr % pool->size_bytes, 0);
+	assert_true(pool->live_bytes < pool->size_bytes);
+	seen->pool = *pool;
+	seen->pool_left = pool->live_bytes;
+	seen->pool_bytes += pool->size_bytes;
+	seen->pools += pool->live_bytes != 0;
+	seen->empty_pools += pool->live_bytes == 0;
+}
+
 static void walk(struct python_target *target, struct tap_pool_walk *walk_ret)
 {
 	struct seen seen = {.target = target};
+	struct tap_pool_visitor visitor = {.context = &seen, .block = see, .pool = see_pool};
 
 	tap_maps_deinit(&target->maps);
 	assert_ok(tap_maps_read(target->pid, &target->maps));
-	assert_ok(tap_python_pools_walk(
-		target->python, target->pid, &target->maps, see, &seen, walk_ret));
+	assert_ok(tap_python_pools_visit(
+		target->python, target->pid, &target->maps, &visitor, walk_ret));
 	assert_int_equal(walk_ret->mismatches, 0);
+	assert_int_equal(seen.pool_left, 0);
+	assert_int_equal(walk_ret->pools, seen.pools);
+	assert_int_equal(walk_ret->empty_pools, seen.empty_pools);
+	assert_true(walk_ret->arenas >= (seen.pool_bytes / seen.pool.size_bytes + 63) / 64);
 	assert_int_equal(walk_ret->blocks, seen.blocks);
 	assert_int_equal(walk_ret->bytes, seen.bytes);
 }
