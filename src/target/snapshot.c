@@ -41,8 +41,8 @@ static struct tap_error *let_go(struct tap_snapshot *snapshot)
 
 static void wait_for_leave(struct tap_snapshot *snapshot)
 {
-	/* Who did not stop in time may do so at any moment. */
-	while (hold_has_stragglers(snapshot)) {
+	/* Who did not stop in time may do so at any moment; who is held may be killed. */
+	while (hold_has_tracees(snapshot)) {
 		struct timespec until;
 
 		hold_tend(snapshot);

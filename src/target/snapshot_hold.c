@@ -408,14 +408,9 @@ void hold_note_others(struct tap_snapshot *snapshot)
 
 /* --- those that did not stop in time ------------------------------------- */
 
-bool hold_has_stragglers(const struct tap_snapshot *snapshot)
+bool hold_has_tracees(const struct tap_snapshot *snapshot)
 {
-	struct tap_map_slot *slot;
-
-	for (size_t i = 0; snapshot->target && tap_map_next(&snapshot->target->tracees, &i, &slot);)
-		if (((struct tracee *)slot->value)->state != TRACEE_STOPPED)
-			return true;
-	return false;
+	return snapshot->target && snapshot->target->tracees.count;
 }
 
 /* What it has just made is a tracee too. */

@@ -42,8 +42,9 @@ bool hold_has_any(const struct tap_snapshot *snapshot);
 void hold_end(struct tap_snapshot *snapshot);
 /* Once the moment is over: names, and who of the others stood still. */
 void hold_note_others(struct tap_snapshot *snapshot);
-/* Has one not stopped in time? It will, and is to be let go then. */
-bool hold_has_stragglers(const struct tap_snapshot *snapshot);
+/* Some are held, or did not stop in time. */
+bool hold_has_tracees(const struct tap_snapshot *snapshot);
+/* Who stops now is let go, and who has ended is waited for. */
 void hold_tend(struct tap_snapshot *snapshot);
 
 /* snapshot_copy.c: may a copy be made, before anything is done? Sets

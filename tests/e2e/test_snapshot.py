@@ -11,17 +11,17 @@ import subprocess
 import pytest
 
 from heaptap import (FULL, Target, built, check_clean, count_steps, kill_at_step, need_root,
-                     run_json, some_interpreter, state, status, wait_for)
+                     run_json, state, status, wait_for)
 from test_limits import Cgroup, Freezer
+from test_probe_storms import STORMS, python_storm, storm
 
-STORMS = ("storm_threads", "storm_signals", "storm_py")
 KINDS = {"copy": (), "in-place": ("--in-place",)}
 
 
-def storm(name, folder):
-    if name == "storm_py":
-        return some_interpreter().start("storm_py.py", folder, "threads")
-    return Target(built(name))
+def started(name, folder):
+    if name.startswith("python"):
+        return python_storm(name.split("-")[1], folder)
+    return storm(name)
 
 
 def snapshot(pid, kind="copy"):
@@ -54,11 +54,12 @@ def kill_at(pid, step, kind="copy"):
 
 
 def clean(pid):
-    """What is left is found, and then gone."""
+    """What is left is found, and then gone. True: something was."""
     answer = run_json("clean", pid)
     assert answer["removed"] or not answer["found"], answer
-    assert children(pid) == []
+    assert not run_json("clean", pid)["found"]
     check_clean(pid)
+    return answer["found"]
 
 
 def check_alive(target):
@@ -79,31 +80,31 @@ def take(pid, kind="copy"):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", STORMS)
+@pytest.mark.parametrize("name", [*STORMS, "python-threads", "python-fork"])
 def test_a_storm_goes_on(name, kind, tmp_path):
-    with storm(name, tmp_path) as target:
+    with started(name, tmp_path) as target:
         for _ in range(10):
             answer = take(target.pid, kind)
             assert answer["copy"] == (kind == "copy") and answer["bytes"] > 0, answer
             check_alive(target)
-            assert children(target.pid) == []
-        check_clean(target.pid)
+        assert not clean(target.pid)
         check_right(target)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", STORMS)
+@pytest.mark.parametrize("name", ["threads", "signals", "python-threads"])
 def test_killed_at_every_step(name, kind, tmp_path):
     """At each, or at about a tenth of them."""
-    with storm(name, tmp_path) as target:
+    with started(name, tmp_path) as target:
         total = count_steps(snapshot(target.pid, kind))
         assert total > 20
-        killed = 0
+        killed = left = 0
         for step in range(1, total + 1, 1 if FULL else max(1, total // 25)):
             killed += kill_at(target.pid, step, kind)
             check_alive(target)
-            clean(target.pid)
+            left += clean(target.pid)
         assert killed > 10
+        assert (left > 0) == (kind == "copy"), left
         check_right(target)
 
 

@@ -59,6 +59,14 @@ static unsigned long rounds(struct shared *shared)
 	return sum;
 }
 
+static char state_of(pid_t pid)
+{
+	struct tap_task task;
+	_cleanup_error_ struct tap_error *err = tap_task_read(pid, pid, &task);
+
+	return err ? 'X' : task.state;
+}
+
 #define wait_for_rounds(shared)                                                                    \
 	do {                                                                                       \
 		unsigned long before_ = rounds(shared);                                            \
@@ -295,6 +303,51 @@ static void test_reading_keeps_pages_shared(void **state)
 	stop(pid, shared);
 }
 
+/* --- what ends meanwhile ------------------------------------------------- */
+
+static void test_the_copy_may_be_killed(void **state)
+{
+	struct shared *shared;
+	pid_t pid = start(&shared);
+	struct tap_snapshot *snapshot = take_copy(pid);
+	_cleanup_free_ char *score = NULL;
+	uint64_t word;
+
+	(void)state;
+	assert_ok(tap_proc_read(tap_snapshot_pid(snapshot), "oom_score_adj", &score, NULL));
+	assert_string_equal(score, "1000\n");
+	kill(tap_snapshot_pid(snapshot), SIGKILL);
+	wait_until(!tap_memory_try_u64(
+		tap_snapshot_memory(snapshot), (uint64_t)counters, &word));
+	wait_for_rounds(shared);
+	assert_ok(tap_snapshot_release(snapshot));
+	assert_int_equal(count_children(pid), 0);
+	stop(pid, shared);
+}
+
+static void test_the_process_may_end(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		const struct tap_snapshot_options options = {.in_place = i};
+		struct shared *shared;
+		pid_t pid = start(&shared), child;
+		struct tap_snapshot *snapshot = take(pid, &options);
+		uint64_t word;
+
+		child = tap_snapshot_pid(snapshot);
+		kill(pid, SIGKILL);
+		/* A tracer that is a thread of the parent reaps for it. */
+		wait_until(waitpid(pid, NULL, WNOHANG) == pid || errno == ECHILD);
+		assert_true(tap_memory_try_u64(tap_snapshot_memory(snapshot), (uint64_t)counters,
+				    &word) == !options.in_place);
+		assert_ok(tap_snapshot_release(snapshot));
+		if (!options.in_place)
+			wait_until(state_of(child) == 'X' || state_of(child) == 'Z');
+		munmap(shared, sizeof(*shared));
+	}
+}
+
 /* --- options ------------------------------------------------------------- */
 
 static void test_in_place_is_held(void **state)
@@ -500,14 +553,6 @@ static void test_blocked_calls_go_on(void **state)
 		}
 }
 
-static char state_of(pid_t pid)
-{
-	struct tap_task task;
-
-	assert_ok(tap_task_read(pid, pid, &task));
-	return task.state;
-}
-
 static void test_a_stopped_process_stays_stopped(void **state)
 {
 	struct shared *shared;
@@ -668,6 +713,8 @@ int main(void)
 		cmocka_unit_test(test_threads_are_all_there),
 		cmocka_unit_test(test_nothing_is_left),
 		cmocka_unit_test(test_reading_keeps_pages_shared),
+		cmocka_unit_test(test_the_copy_may_be_killed),
+		cmocka_unit_test(test_the_process_may_end),
 		cmocka_unit_test(test_in_place_is_held),
 		cmocka_unit_test(test_a_long_pause_is_refused),
 		cmocka_unit_test(test_busy_threads_get_a_moment),
