@@ -36,7 +36,8 @@ struct heap_target {
 	TAP_VECTOR(struct told_object) objects;
 	TAP_VECTOR(struct told_text) texts;
 	uint64_t blocks;
-	bool is_old; /* a version that is not read */
+	bool is_old;          /* a version that is not read */
+	uint32_t debug_bytes; /* in front of every block */
 };
 
 static void read_object(struct heap_target *target, char *fields, bool is_tracked)
@@ -181,6 +182,13 @@ struct counts {
 	TAP_VECTOR(struct count) items;
 };
 
+static void counts_deinit(struct counts *counts)
+{
+	tap_map_deinit(&counts->tracked);
+	tap_map_deinit(&counts->by_name);
+	tap_vector_free(&counts->items);
+}
+
 static struct count *count_of(struct counts *counts, const char *type)
 {
 	bool added;
@@ -257,6 +265,7 @@ static bool see_block(void *context, uint64_t addr, uint32_t block_bytes)
 	walk->objects++;
 	assert_true(object.addr == addr + object.lead_bytes);
 	assert_true(tap_python_heap_object_at(walk->target->heap, object.addr, &again));
+	again.lead_bytes += walk->target->debug_bytes;
 	assert_memory_equal(&object, &again, sizeof(object));
 	*tap_map_put(&walk->found, object.addr, NULL) = object.lead_bytes;
 	return true;
@@ -265,7 +274,7 @@ static bool see_block(void *context, uint64_t addr, uint32_t block_bytes)
 static bool is_in_block(struct heap_target *target, const struct tap_python_object *object)
 {
 	return tap_python_pool_block_size(
-		target->process.python, object->addr - object->lead_bytes);
+		target->process.python, object->addr - object->lead_bytes - target->debug_bytes);
 }
 
 /* What is known to be an object and lies in a pool was met there; what has a
@@ -444,9 +453,7 @@ static void test_supported(struct heap_target *target)
 	refuses_what_is_none(target);
 	for (unsigned seed = 1; seed <= LIE_ROUNDS; seed++)
 		survives_lies(target, seed);
-	tap_map_deinit(&counts.tracked);
-	tap_map_deinit(&counts.by_name);
-	tap_vector_free(&counts.items);
+	counts_deinit(&counts);
 }
 
 static void reads_what_the_interpreter_says(void **state)
@@ -463,6 +470,25 @@ static void reads_what_the_interpreter_says(void **state)
 	stop(&target);
 }
 
+/* PYTHONMALLOC=debug puts something in front of every block. */
+static void reads_through_what_is_for_debugging(void **state)
+{
+	struct interpreter interpreter = *(const struct interpreter *)*state;
+	struct heap_target target = {.debug_bytes = 16};
+	struct counts counts = {.target = &target};
+
+	interpreter.setting = "PYTHONMALLOC=debug";
+	start(&target, &interpreter);
+	if (!target.is_old) {
+		assert_ok(tap_python_heap_open(
+			target.process.python, &target.process.maps, &target.heap));
+		compare_tracked(&counts);
+		compare_pools(&counts);
+	}
+	counts_deinit(&counts);
+	stop(&target);
+}
+
 int main(void)
 {
 	TAP_VECTOR(struct CMUnitTest) tests = {0};
@@ -470,10 +496,16 @@ int main(void)
 	int failed;
 
 	find_interpreters(&list);
-	for (size_t i = 0; i < list.count; i++)
-		tap_vector_push(&tests, ((struct CMUnitTest){.name = list.items[i].path,
+	for (size_t i = 0; i < list.count; i++) {
+		struct interpreter *interpreter = &list.items[i];
+
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->path,
 						.test_func = reads_what_the_interpreter_says,
-						.initial_state = &list.items[i]}));
+						.initial_state = interpreter}));
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->name,
+						.test_func = reads_through_what_is_for_debugging,
+						.initial_state = interpreter}));
+	}
 	failed = tests.count ? _cmocka_run_group_tests(
 				       "python_heap", tests.items, tests.count, NULL, NULL)
 			     : 77;
