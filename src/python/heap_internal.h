@@ -64,6 +64,7 @@ struct tap_python_heap_type {
 	const char *builtin_name;
 	bool is_class;        /* made by a class statement, or a call of type() */
 	uint32_t lead_bytes;  /* in front of each object: 0, 16, 32 */
+	uint64_t least_bytes; /* that an object takes: of a str less than its basic size */
 	enum tap_python_sizer sizer; /* heap_sizes.c: NONE until it is asked for */
 };
 

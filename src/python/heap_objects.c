@@ -37,52 +37,83 @@ static bool is_gc_head(const uint8_t *bytes)
 	return !(next & 7) && !(prev & 7) && next < END_ADDR && prev < END_ADDR;
 }
 
-/* bytes: of the block; addr: of the block plus lead. */
-static bool is_object(const struct tap_python_heap *heap, const uint8_t *bytes, uint64_t size_bytes,
-	const struct tap_python_heap_type *type)
-{
-	uint32_t lead = type->lead_bytes;
+/* A block's beginning. */
+struct block {
+	uint64_t addr;
+	const uint8_t *bytes;
+	uint64_t size_bytes; /* of bytes */
+	uint64_t room;       /* of the block, where it is known; else more than there is */
+};
 
-	if (size_bytes < HEAD_BYTES && type->shown.basic_bytes > size_bytes - lead)
-		return false;
-	return is_alive(heap, word_at(bytes, lead)) &&
-	       (!type->shown.collected || is_gc_head(bytes + lead - heap->layout->gc.head_size));
+/* Objects/obmalloc.c: what PYTHONMALLOC=debug puts in front, the size and a
+ * letter for the domain; 0 where there is nothing. */
+static uint32_t debug_bytes(const struct block *block)
+{
+	uint64_t word;
+
+	if (block->size_bytes < 2 * sizeof(word))
+		return 0;
+	word = word_at(block->bytes, sizeof(word));
+	return word >> 8 == UINT64_C(0xFDFDFDFDFDFDFD) && (word & 0xFF) ? 2 * sizeof(word) : 0;
 }
 
-static bool found(
-	const struct tap_python_heap_type *type, uint64_t block_addr, struct tap_python_object *ret)
+static bool is_object(const struct tap_python_heap *heap, const struct block *block, uint32_t lead,
+	const struct tap_python_heap_type *type)
 {
-	ret->addr = block_addr + type->lead_bytes;
-	ret->type = type->number;
-	ret->lead_bytes = type->lead_bytes;
-	return true;
+	return type && type->lead_bytes == lead && type->least_bytes <= block->room - lead &&
+	       is_alive(heap, word_at(block->bytes, lead)) &&
+	       (!type->shown.collected ||
+		       is_gc_head(block->bytes + lead - heap->layout->gc.head_size));
+}
+
+/* The type of the object that it holds, NULL where it holds none. */
+static const struct tap_python_heap_type *find_type(
+	struct tap_python_heap *heap, const struct block *block)
+{
+	uint32_t type_offset = (uint32_t)heap->layout->object.type;
+	const struct tap_python_heap_type *type;
+	uint32_t lead;
+
+	for (lead = 0; lead <= MAX_LEAD && lead + 16 <= block->size_bytes; lead += LEAD_STEP) {
+		type = tap_python_heap_type_known(heap, word_at(block->bytes, lead + type_offset));
+		if (is_object(heap, block, lead, type))
+			return type;
+	}
+	/* Only where it may be an object of a type that was not met. */
+	for (lead = 0; lead <= MAX_LEAD && lead + 16 <= block->size_bytes; lead += LEAD_STEP) {
+		if (!is_alive(heap, word_at(block->bytes, lead)))
+			continue;
+		type = tap_python_heap_type_at(heap, word_at(block->bytes, lead + type_offset));
+		if (is_object(heap, block, lead, type))
+			return type;
+	}
+	return NULL;
 }
 
 bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr, const uint8_t *bytes,
 	uint64_t size_bytes, struct tap_python_object *ret)
 {
-	size_t type_offset = (size_t)heap->layout->object.type;
+	struct block block = {.addr = block_addr, .bytes = bytes, .size_bytes = size_bytes};
 	const struct tap_python_heap_type *type;
 	uint8_t own[HEAD_BYTES];
+	uint32_t debug;
 
 	if (!bytes) {
-		size_bytes = tap_memory_read_some(heap->memory, block_addr, own, sizeof(own));
-		bytes = own;
+		block.size_bytes = tap_memory_read_some(heap->memory, block_addr, own, sizeof(own));
+		block.bytes = own;
 	}
-	for (size_t lead = 0; lead <= MAX_LEAD && lead + 16 <= size_bytes; lead += LEAD_STEP) {
-		type = tap_python_heap_type_known(heap, word_at(bytes, lead + type_offset));
-		if (type && type->lead_bytes == lead && is_object(heap, bytes, size_bytes, type))
-			return found(type, block_addr, ret);
-	}
-	/* Only where the block may be an object of a type that was not met. */
-	for (size_t lead = 0; lead <= MAX_LEAD && lead + 16 <= size_bytes; lead += LEAD_STEP) {
-		if (!is_alive(heap, word_at(bytes, lead)))
-			continue;
-		type = tap_python_heap_type_at(heap, word_at(bytes, lead + type_offset));
-		if (type && type->lead_bytes == lead && is_object(heap, bytes, size_bytes, type))
-			return found(type, block_addr, ret);
-	}
-	return false;
+	debug = debug_bytes(&block);
+	block.addr += debug;
+	block.bytes += debug;
+	block.size_bytes -= debug;
+	block.room = bytes && size_bytes < HEAD_BYTES ? block.size_bytes : UINT64_MAX;
+	type = find_type(heap, &block);
+	if (!type)
+		return false;
+	ret->addr = block.addr + type->lead_bytes;
+	ret->type = type->number;
+	ret->lead_bytes = debug + type->lead_bytes;
+	return true;
 }
 
 /* Types that were not made at run time have no head of the collector. */

@@ -110,13 +110,13 @@ static uint32_t field32(struct sizing *sizing, uint64_t addr, int32_t offset)
 /* ob_size, whose sign may tell another thing. */
 static uint64_t items(struct sizing *sizing, uint64_t addr)
 {
-	int64_t count = (int64_t)field(sizing, addr, sizing->layout->object.items);
+	uint64_t count = field(sizing, addr, sizing->layout->object.items);
 
-	if (count < 0)
-		count = -count;
-	if (count < 0 || (uint64_t)count > MAX_SIZE)
+	if (count > INT64_MAX)
+		count = 0 - count;
+	if (count > MAX_SIZE)
 		sizing->failed = true;
-	return (uint64_t)count;
+	return count;
 }
 
 /* object.__sizeof__; values inline are not in it. */

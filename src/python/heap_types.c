@@ -240,6 +240,9 @@ static struct tap_python_heap_type *meet(
 		!is_metatype(heap, meta, depth) || !fill(heap, addr, &found))
 		return refuse(heap, addr);
 	found.lead_bytes = lead_bytes(heap, found.shown.flags);
+	found.least_bytes = found.shown.flags & TAP_PYTHON_STR_SUBCLASS
+				    ? (uint64_t)layout->unicode.ascii_size
+				    : found.shown.basic_bytes;
 	if (found.shown.is_heap_type)
 		tap_python_heap_field(
 			heap, addr, layout->heap_type.cached_keys, &found.cached_keys);

@@ -13,6 +13,9 @@
 #include "python/heap_internal.h"
 
 #define SLACK 5
+#define LIE_ROUNDS 4
+#define LIE_EVERY 4000 /* bytes: so many hold one word that lies, on average */
+#define LIE_REGION ((size_t)64 << 20)
 
 struct told_object {
 	uint64_t addr, size;
@@ -33,7 +36,8 @@ struct heap_target {
 	TAP_VECTOR(struct told_object) objects;
 	TAP_VECTOR(struct told_text) texts;
 	uint64_t blocks;
-	bool is_old; /* a version that is not read */
+	bool is_old;          /* a version that is not read */
+	uint32_t debug_bytes; /* in front of every block */
 };
 
 static void read_object(struct heap_target *target, char *fields, bool is_tracked)
@@ -178,6 +182,13 @@ struct counts {
 	TAP_VECTOR(struct count) items;
 };
 
+static void counts_deinit(struct counts *counts)
+{
+	tap_map_deinit(&counts->tracked);
+	tap_map_deinit(&counts->by_name);
+	tap_vector_free(&counts->items);
+}
+
 static struct count *count_of(struct counts *counts, const char *type)
 {
 	bool added;
@@ -254,6 +265,7 @@ static bool see_block(void *context, uint64_t addr, uint32_t block_bytes)
 	walk->objects++;
 	assert_true(object.addr == addr + object.lead_bytes);
 	assert_true(tap_python_heap_object_at(walk->target->heap, object.addr, &again));
+	again.lead_bytes += walk->target->debug_bytes;
 	assert_memory_equal(&object, &again, sizeof(object));
 	*tap_map_put(&walk->found, object.addr, NULL) = object.lead_bytes;
 	return true;
@@ -262,7 +274,7 @@ static bool see_block(void *context, uint64_t addr, uint32_t block_bytes)
 static bool is_in_block(struct heap_target *target, const struct tap_python_object *object)
 {
 	return tap_python_pool_block_size(
-		target->process.python, object->addr - object->lead_bytes);
+		target->process.python, object->addr - object->lead_bytes - target->debug_bytes);
 }
 
 /* What is known to be an object and lies in a pool was met there; what has a
@@ -329,6 +341,105 @@ static void refuses_what_is_none(struct heap_target *target)
 		target->heap, 16, (const uint8_t *)words, sizeof(words), &object));
 }
 
+/* A word of another place, a number, or one that is a little off. */
+static uint64_t lie(unsigned *seed, const uint64_t *words, size_t count, uint64_t word)
+{
+	switch (rand_r(seed) % 5) {
+	case 0:
+		return words[(size_t)rand_r(seed) % count];
+	case 1:
+		return (uint64_t)rand_r(seed) % 64;
+	case 2:
+		return UINT64_MAX - (uint64_t)rand_r(seed) % 64;
+	case 3:
+		return word + (uint64_t)rand_r(seed) % 4 * 8;
+	default:
+		return word ^ UINT64_C(1) << rand_r(seed) % 64;
+	}
+}
+
+static struct tap_memory *lying_copy(struct heap_target *target, unsigned seed)
+{
+	struct tap_memory *image = tap_memory_create_image();
+	_cleanup_free_ uint64_t *words = tap_realloc(NULL, LIE_REGION);
+
+	for (size_t i = 0; i < target->process.maps.count; i++) {
+		const struct tap_mapping *mapping = &target->process.maps.items[i];
+		size_t size = mapping->end - mapping->start, count;
+
+		if (!mapping->readable || size > LIE_REGION)
+			continue;
+		size = tap_memory_glance(target->process.memory, mapping->start, words, size);
+		count = size / sizeof(*words);
+		for (size_t j = 0; mapping->writable && j < size / LIE_EVERY; j++) {
+			size_t at = (size_t)rand_r(&seed) % count;
+
+			words[at] = lie(&seed, words, count, words[at]);
+		}
+		if (size)
+			tap_memory_add_region(image, mapping->start, words, size);
+	}
+	tap_memory_cache(image, TAP_MEMORY_CACHE_PIECES);
+	return image;
+}
+
+struct questions {
+	struct tap_python_heap *heap;
+	uint64_t objects, asked;
+};
+
+static bool ask(void *context, uint64_t addr)
+{
+	struct questions *questions = context;
+	struct tap_python_object object;
+	char text[64];
+
+	questions->asked++;
+	if (!tap_python_heap_object_at(questions->heap, addr, &object))
+		return questions->asked < 1000000;
+	questions->objects++;
+	tap_python_heap_sizeof(questions->heap, &object);
+	tap_python_heap_length(questions->heap, &object);
+	tap_python_heap_text(questions->heap, addr, text, sizeof(text));
+	return questions->asked < 1000000;
+}
+
+static bool ask_block(void *context, uint64_t addr, uint32_t block_bytes)
+{
+	struct questions *questions = context;
+	struct tap_python_object object;
+
+	(void)block_bytes;
+	if (tap_python_heap_object(questions->heap, addr, NULL, 0, &object))
+		ask(questions, object.addr);
+	return true;
+}
+
+/* Nothing of what it says is believed so far that anything breaks. */
+static void survives_lies(struct heap_target *target, unsigned seed)
+{
+	struct tap_python *python = target->process.python;
+	struct tap_memory *truth = python->memory;
+	struct questions questions = {0};
+	struct tap_pool_walk stats;
+	uint32_t broken;
+
+	python->memory = lying_copy(target, seed);
+	tap_error_free(tap_python_heap_open(python, &target->process.maps, &questions.heap));
+	if (questions.heap) {
+		tap_python_heap_tracked(questions.heap, ask, &questions, &broken);
+		for (size_t i = 0; i < target->objects.count; i++)
+			ask(&questions, target->objects.items[i].addr);
+		assert_ok(tap_python_pools_walk(python, target->process.pid, &target->process.maps,
+			ask_block, &questions, &stats));
+		print_message("%" PRIu64 " objects of %" PRIu64 " in memory that lies\n",
+			questions.objects, questions.asked);
+	}
+	tap_python_heap_close(questions.heap);
+	tap_memory_close(python->memory);
+	python->memory = truth;
+}
+
 static void test_supported(struct heap_target *target)
 {
 	struct counts counts = {.target = target};
@@ -340,9 +451,9 @@ static void test_supported(struct heap_target *target)
 	compare_tracked(&counts);
 	compare_pools(&counts);
 	refuses_what_is_none(target);
-	tap_map_deinit(&counts.tracked);
-	tap_map_deinit(&counts.by_name);
-	tap_vector_free(&counts.items);
+	for (unsigned seed = 1; seed <= LIE_ROUNDS; seed++)
+		survives_lies(target, seed);
+	counts_deinit(&counts);
 }
 
 static void reads_what_the_interpreter_says(void **state)
@@ -359,6 +470,25 @@ static void reads_what_the_interpreter_says(void **state)
 	stop(&target);
 }
 
+/* PYTHONMALLOC=debug puts something in front of every block. */
+static void reads_through_what_is_for_debugging(void **state)
+{
+	struct interpreter interpreter = *(const struct interpreter *)*state;
+	struct heap_target target = {.debug_bytes = 16};
+	struct counts counts = {.target = &target};
+
+	interpreter.setting = "PYTHONMALLOC=debug";
+	start(&target, &interpreter);
+	if (!target.is_old) {
+		assert_ok(tap_python_heap_open(
+			target.process.python, &target.process.maps, &target.heap));
+		compare_tracked(&counts);
+		compare_pools(&counts);
+	}
+	counts_deinit(&counts);
+	stop(&target);
+}
+
 int main(void)
 {
 	TAP_VECTOR(struct CMUnitTest) tests = {0};
@@ -366,10 +496,16 @@ int main(void)
 	int failed;
 
 	find_interpreters(&list);
-	for (size_t i = 0; i < list.count; i++)
-		tap_vector_push(&tests, ((struct CMUnitTest){.name = list.items[i].path,
+	for (size_t i = 0; i < list.count; i++) {
+		struct interpreter *interpreter = &list.items[i];
+
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->path,
 						.test_func = reads_what_the_interpreter_says,
-						.initial_state = &list.items[i]}));
+						.initial_state = interpreter}));
+		tap_vector_push(&tests, ((struct CMUnitTest){.name = interpreter->name,
+						.test_func = reads_through_what_is_for_debugging,
+						.initial_state = interpreter}));
+	}
 	failed = tests.count ? _cmocka_run_group_tests(
 				       "python_heap", tests.items, tests.count, NULL, NULL)
 			     : 77;

@@ -8,8 +8,8 @@
  * is called. For a process that stands still, or a copy of one.
  *
  * A block is an object where, at its start or behind a head of the collector's or
- * of managed dictionaries (16 or 32 bytes), lie a plausible reference count and
- * the address of a type. Types are known by their own type, `type` or a
+ * of managed dictionaries (16 or 32 bytes; 16 more where PYTHONMALLOC=debug puts
+ * something in front), lie a plausible reference count and the address of a type. Types are known by their own type, `type` or a
  * subclass of it. What is read is untrusted; what does not hold together is no
  * object.
  *
@@ -72,7 +72,8 @@ struct tap_python_type {
 struct tap_python_object {
 	uint64_t addr;      /* of its reference count */
 	uint32_t type;      /* for tap_python_heap_type() */
-	uint32_t lead_bytes; /* from the block's start to addr */
+	uint32_t lead_bytes; /* from the block's start to addr: what its type's objects have in
+	                      * front, and of a block that was asked for what is for debugging */
 };
 
 /* python, and the memory and symbols that it reads, must outlive it and stand
@@ -92,8 +93,7 @@ const struct tap_python_type *tap_python_heap_type(const struct tap_python_heap 
  * collector, that must be one. */
 bool tap_python_heap_object(struct tap_python_heap *heap, uint64_t block_addr,
 	const uint8_t *bytes, uint64_t size_bytes, struct tap_python_object *ret);
-/* The object at an address that is known to be one, or may be: static ones too.
- * lead_bytes is what its type's objects have in front. */
+/* The object at an address that is known to be one, or may be: static ones too. */
 bool tap_python_heap_object_at(
 	struct tap_python_heap *heap, uint64_t addr, struct tap_python_object *ret);
 
