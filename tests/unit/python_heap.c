@@ -13,6 +13,9 @@
 #include "python/heap_internal.h"
 
 #define SLACK 5
+#define LIE_ROUNDS 4
+#define LIE_EVERY 4000 /* bytes: so many hold one word that lies, on average */
+#define LIE_REGION ((size_t)64 << 20)
 
 struct told_object {
 	uint64_t addr, size;
@@ -329,6 +332,105 @@ static void refuses_what_is_none(struct heap_target *target)
 		target->heap, 16, (const uint8_t *)words, sizeof(words), &object));
 }
 
+/* A word of another place, a number, or one that is a little off. */
+static uint64_t lie(unsigned *seed, const uint64_t *words, size_t count, uint64_t word)
+{
+	switch (rand_r(seed) % 5) {
+	case 0:
+		return words[(size_t)rand_r(seed) % count];
+	case 1:
+		return (uint64_t)rand_r(seed) % 64;
+	case 2:
+		return UINT64_MAX - (uint64_t)rand_r(seed) % 64;
+	case 3:
+		return word + (uint64_t)rand_r(seed) % 4 * 8;
+	default:
+		return word ^ UINT64_C(1) << rand_r(seed) % 64;
+	}
+}
+
+static struct tap_memory *lying_copy(struct heap_target *target, unsigned seed)
+{
+	struct tap_memory *image = tap_memory_create_image();
+	_cleanup_free_ uint64_t *words = tap_realloc(NULL, LIE_REGION);
+
+	for (size_t i = 0; i < target->process.maps.count; i++) {
+		const struct tap_mapping *mapping = &target->process.maps.items[i];
+		size_t size = mapping->end - mapping->start, count;
+
+		if (!mapping->readable || size > LIE_REGION)
+			continue;
+		size = tap_memory_glance(target->process.memory, mapping->start, words, size);
+		count = size / sizeof(*words);
+		for (size_t j = 0; mapping->writable && j < size / LIE_EVERY; j++) {
+			size_t at = (size_t)rand_r(&seed) % count;
+
+			words[at] = lie(&seed, words, count, words[at]);
+		}
+		if (size)
+			tap_memory_add_region(image, mapping->start, words, size);
+	}
+	tap_memory_cache(image, TAP_MEMORY_CACHE_PIECES);
+	return image;
+}
+
+struct questions {
+	struct tap_python_heap *heap;
+	uint64_t objects, asked;
+};
+
+static bool ask(void *context, uint64_t addr)
+{
+	struct questions *questions = context;
+	struct tap_python_object object;
+	char text[64];
+
+	questions->asked++;
+	if (!tap_python_heap_object_at(questions->heap, addr, &object))
+		return questions->asked < 1000000;
+	questions->objects++;
+	tap_python_heap_sizeof(questions->heap, &object);
+	tap_python_heap_length(questions->heap, &object);
+	tap_python_heap_text(questions->heap, addr, text, sizeof(text));
+	return questions->asked < 1000000;
+}
+
+static bool ask_block(void *context, uint64_t addr, uint32_t block_bytes)
+{
+	struct questions *questions = context;
+	struct tap_python_object object;
+
+	(void)block_bytes;
+	if (tap_python_heap_object(questions->heap, addr, NULL, 0, &object))
+		ask(questions, object.addr);
+	return true;
+}
+
+/* Nothing of what it says is believed so far that anything breaks. */
+static void survives_lies(struct heap_target *target, unsigned seed)
+{
+	struct tap_python *python = target->process.python;
+	struct tap_memory *truth = python->memory;
+	struct questions questions = {0};
+	struct tap_pool_walk stats;
+	uint32_t broken;
+
+	python->memory = lying_copy(target, seed);
+	tap_error_free(tap_python_heap_open(python, &target->process.maps, &questions.heap));
+	if (questions.heap) {
+		tap_python_heap_tracked(questions.heap, ask, &questions, &broken);
+		for (size_t i = 0; i < target->objects.count; i++)
+			ask(&questions, target->objects.items[i].addr);
+		assert_ok(tap_python_pools_walk(python, target->process.pid, &target->process.maps,
+			ask_block, &questions, &stats));
+		print_message("%" PRIu64 " objects of %" PRIu64 " in memory that lies\n",
+			questions.objects, questions.asked);
+	}
+	tap_python_heap_close(questions.heap);
+	tap_memory_close(python->memory);
+	python->memory = truth;
+}
+
 static void test_supported(struct heap_target *target)
 {
 	struct counts counts = {.target = target};
@@ -340,6 +442,8 @@ static void test_supported(struct heap_target *target)
 	compare_tracked(&counts);
 	compare_pools(&counts);
 	refuses_what_is_none(target);
+	for (unsigned seed = 1; seed <= LIE_ROUNDS; seed++)
+		survives_lies(target, seed);
 	tap_map_deinit(&counts.tracked);
 	tap_map_deinit(&counts.by_name);
 	tap_vector_free(&counts.items);
