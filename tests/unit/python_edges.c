@@ -125,6 +125,21 @@ static void compare_references(struct target *target, char **fields)
 	tap_map_deinit(&given);
 }
 
+/* B label id block is_own */
+static void compare_block(struct target *target, char **fields)
+{
+	uint64_t block = strtoull(fields[3], NULL, 10);
+	struct tap_map given = {0};
+	struct tap_python_object object;
+
+	if (!find_object(target, fields[1], fields[2], &object))
+		return;
+	tap_python_heap_references(target->heap, &object, collect, &given);
+	if ((tap_map_find(&given, block) != NULL) != (*fields[4] == '1'))
+		WRONG(target, "%s: its block is not taken for what it is\n", fields[1]);
+	tap_map_deinit(&given);
+}
+
 /* N label from to is_part text */
 static void compare_name(struct target *target, char **fields)
 {
@@ -213,10 +228,40 @@ static void compare_root(struct target *target, char **fields)
 			fields[1], search.count);
 }
 
+static bool count_some(void *context, uint64_t addr)
+{
+	(void)addr;
+	return ++*(unsigned *)context < 10000;
+}
+
+/* An object that is taken for one of any other type is what a target that lies
+ * would show: all that is asked is that it comes to an end. */
+static void ask_for_lies(struct target *target, const char *id)
+{
+	struct tap_python_object object;
+	char text[256];
+
+	if (!find_object(target, "lie", id, &object))
+		return;
+	for (uint32_t type = 0; type < tap_python_heap_types(target->heap); type++) {
+		unsigned count = 0;
+		bool is_part;
+
+		object.type = type;
+		tap_python_heap_references(target->heap, &object, count_some, &count);
+		if (type % 8)
+			continue;
+		tap_python_heap_reference_name(
+			target->heap, &object, object.addr, text, sizeof(text), &is_part);
+		tap_python_heap_own_name(target->heap, &object, text, sizeof(text));
+	}
+}
+
 static void compare_line(struct target *target, char *line)
 {
 	static void (*const compare[])(struct target *, char **) = {
 		['O'] = compare_references,
+		['B'] = compare_block,
 		['N'] = compare_name,
 		['W'] = compare_own_name,
 		['L'] = compare_lru,
@@ -229,6 +274,8 @@ static void compare_line(struct target *target, char *line)
 	assert_true((size_t)*line < sizeof(compare) / sizeof(*compare));
 	assert_non_null(compare[(size_t)*line]);
 	compare[(size_t)*line](target, fields);
+	if (*line == 'O')
+		ask_for_lies(target, fields[2]);
 }
 
 TAP_VECTOR_TYPE(lines, char *);
