@@ -6,6 +6,7 @@
 #include "session/preview.h"
 
 #define LEAST_TEXT 4
+#define POINTERS_BYTES 16
 /* Of so many characters one may be none. */
 #define TEXT_SHARE 8
 #define VTABLE_FUNCTIONS 16 /* behind the offset to top and the type's information */
@@ -64,11 +65,17 @@ static bool is_zero(const uint8_t *bytes, size_t size)
 char *preview_bytes(const uint8_t *bytes, size_t size_bytes, char buf[PREVIEW_TEXT])
 {
 	size_t size = size_bytes < PREVIEW_BYTES ? size_bytes : PREVIEW_BYTES;
-	size_t length = text_bytes(bytes, size);
-	char text[PREVIEW_BYTES + 3];
+	size_t at = 0, length = text_bytes(bytes, size);
+	char text[PREVIEW_BYTES + 8];
 
+	/* A structure begins with a pointer or two. */
+	while (!length && at < POINTERS_BYTES && at + sizeof(uint64_t) < size) {
+		at += sizeof(uint64_t);
+		length = text_bytes(bytes + at, size - at);
+	}
 	if (length) {
-		snprintf(text, sizeof(text), "\"%.*s\"", (int)length, (const char *)bytes);
+		snprintf(text, sizeof(text), "%s\"%.*s\"", at ? "... " : "", (int)length,
+			(const char *)bytes + at);
 		tap_text_clean(buf, PREVIEW_TEXT, text);
 	} else if (is_zero(bytes, size)) {
 		strcpy(buf, "zeros");

@@ -18,7 +18,8 @@
 /* Room for it as bytes, or as text that is cleaned. */
 #define PREVIEW_TEXT 128
 
-/* "\"GET /index.html\"", "zeros", "7f 45 4c 46 ..." of the block's first bytes;
+/* "\"GET /index.html\"", "... \"text\"" behind a pointer or two, "zeros", or
+ * "7f 45 4c 46 ..." of the block's first bytes;
  * cleaned. buf is returned. */
 char *preview_bytes(const uint8_t *bytes, size_t size_bytes, char buf[PREVIEW_TEXT]);
 

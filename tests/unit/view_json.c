@@ -204,7 +204,7 @@ static void test_trace(void **state)
 	(void)state;
 	PARSED(document, tap_view_trace_json(out, &report, 2));
 	assert_keys(document,
-		"schema process start duration_s engine exact sample_interval_bytes overhead "
+		"schema process start duration_s engine exact unseen_s sample_interval_bytes overhead "
 		"verdict ended_by entry_points child_exit_code timeline totals sites");
 	assert_keys(json_object_get(document, "overhead"), "fixed samples");
 	assert_string_equal(
