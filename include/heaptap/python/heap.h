@@ -134,9 +134,10 @@ bool tap_python_heap_references(struct tap_python_heap *heap,
  * *is_part_ret (may be NULL): `to` is no value of its own but a part (its
  * __dict__, its table), and the text is empty. What the part refers to is named
  * by asking again for the same `from`: a module, class or instance for what is in
- * its __dict__, a threading.local for what each thread has in it, a generator for
- * its variables, a function for the cells of its __closure__
- * (".__closure__<cell NAME>").
+ * its __dict__, a threading.local for what each thread has in it (two parts), a
+ * generator for its variables. A function can be asked for the cells in the tuple
+ * of its __closure__, too: ".__closure__<cell NAME>", in the place of
+ * ".__closure__" and "[0]".
  *
  * A dict asked by itself gives ".name" where what is in it shows that it is the
  * __dict__ of a module, a class or an instance whose keys are shared, else
