@@ -215,25 +215,31 @@ static bool on_reference(void *context, uint64_t addr)
 	return true;
 }
 
+/* A word that may be a pointer. What looks like one into an object's table is more
+ * likely left over from a call that went through it: the object holds it. */
 static void on_word(void *context, uint64_t at, uint64_t word)
 {
+	struct linking *linking = context;
+	uint32_t to = tap_graph_find(linking->model->graph, word);
+
 	(void)at;
-	link_to(context, word);
+	if (to != TAP_GRAPH_NONE && !get_bit(linking->model->parts, to))
+		link_to(linking, word);
 }
 
-static bool on_plain(void *context, uint64_t addr)
+static bool on_part(void *context, uint64_t addr)
 {
 	struct heap_model *model = context;
 	uint32_t node = tap_graph_find(model->graph, addr);
 
 	if (node != TAP_GRAPH_NONE && heap_model_type(model, node) == UINT32_MAX)
-		set_bit(model->plain, node);
+		set_bit(model->parts, node);
 	return true;
 }
 
 /* What an object's tables and buffers refer to is told by the object; all else in
  * them is left over from what was there before, or numbers. */
-static void find_plain(struct heap_model *model)
+static void find_parts(struct heap_model *model)
 {
 	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
 		struct tap_python_object object;
@@ -243,7 +249,7 @@ static void find_plain(struct heap_model *model)
 			continue;
 		kind = tap_python_heap_type(model->python, object.type)->kind;
 		if (kind != TAP_PYTHON_ATOM && kind != TAP_PYTHON_TUPLE && kind != TAP_PYTHON_OTHER)
-			tap_python_heap_references(model->python, &object, on_plain, model);
+			tap_python_heap_references(model->python, &object, on_part, model);
 	}
 }
 
@@ -259,7 +265,7 @@ static void link_node(struct linking *linking, struct heap_window *window)
 		if (tap_python_heap_references(model->python, &object, on_reference, linking))
 			return;
 		lead = object.lead_bytes;
-	} else if (get_bit(model->plain, linking->from)) {
+	} else if (get_bit(model->parts, linking->from)) {
 		return;
 	}
 	heap_scan(window, addr + lead, addr + size, on_word, linking);
@@ -271,7 +277,7 @@ static void link_nodes(struct heap_model *model)
 	struct linking linking = {.model = model};
 
 	if (model->python)
-		find_plain(model);
+		find_parts(model);
 	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
 		linking.from = node;
 		link_node(&linking, &window);
@@ -312,7 +318,9 @@ static void on_native_word(void *context, uint64_t at, uint64_t word)
 {
 	struct linking *linking = context;
 
-	if (tap_graph_find(linking->model->graph, word) == TAP_GRAPH_NONE)
+	uint32_t to = tap_graph_find(linking->model->graph, word);
+
+	if (to == TAP_GRAPH_NONE || get_bit(linking->model->parts, to))
 		return;
 	linking->rank = HEAP_ROOT_NATIVE;
 	linking->label = add_label(linking->model, HEAP_ROOT_NATIVE, NULL, at);
@@ -371,7 +379,7 @@ static void add_registers(
 		struct tap_regs regs = threads[i].regs;
 
 		for (unsigned number = 0; number < TAP_DWARF_REGS; number++)
-			link_to(&linking, *tap_regs_dwarf(&regs, number));
+			on_word(&linking, 0, *tap_regs_dwarf(&regs, number));
 	}
 }
 
@@ -394,7 +402,7 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
 		return err;
 	words = tap_graph_count(ret->graph) / 64 + 1;
 	ret->started = tap_alloc(words * sizeof(*ret->started));
-	ret->plain = tap_alloc(words * sizeof(*ret->plain));
+	ret->parts = tap_alloc(words * sizeof(*ret->parts));
 	find_objects(ret);
 	link_nodes(ret);
 	if (ret->python)
@@ -413,6 +421,6 @@ void heap_model_deinit(struct heap_model *model)
 	page_set_deinit(&model->understood);
 	tap_vector_free(&model->roots);
 	free(model->started);
-	free(model->plain);
+	free(model->parts);
 	memset(model, 0, sizeof(*model));
 }

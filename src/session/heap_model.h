@@ -51,7 +51,7 @@ struct heap_model {
 	TAP_VECTOR(struct heap_root) roots;
 	struct tap_strings *strings; /* the report's */
 	uint64_t *started; /* a bit for each node: something refers to its beginning */
-	uint64_t *plain;   /* a bit for each node: a buffer that holds no references */
+	uint64_t *parts;   /* a bit for each node: a table or buffer of an object's */
 	uint64_t live_bytes;
 	uint64_t blocks, objects;
 	uint64_t dropped;  /* blocks that overlap others */

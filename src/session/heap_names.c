@@ -94,21 +94,35 @@ static bool own_name(const struct heap_model *model, uint32_t node, char *buf, s
 	}
 }
 
-/* What follows the name of `from` where `to` is meant. */
-static void step_name(
+/* What follows the name of `from` where `to` is meant. False: `to` is a part of
+ * it, and knows no better name for what it holds itself. */
+static bool step_name(
 	const struct heap_model *model, uint32_t from, uint32_t to, struct tap_text *name)
 {
 	struct tap_python_object object, target;
 	char text[STEP_BYTES];
 	uint64_t addr = tap_graph_addr(model->graph, to);
+	bool is_part = false;
 
 	if (heap_model_object(model, to, &target))
 		addr = target.addr;
 	if (!heap_model_object(model, from, &object))
-		return;
+		return true;
 	if (tap_python_heap_reference_name(
-		    model->python, &object, addr, text, sizeof(text), NULL))
+		    model->python, &object, addr, text, sizeof(text), &is_part))
 		tap_text_add(name, "%s", text);
+	return !is_part;
+}
+
+/* A function is asked for its cells by itself: between them is a tuple, which does
+ * not know their names. */
+static bool is_closure(const struct heap_model *model, const uint32_t *nodes, size_t at, size_t count)
+{
+	struct tap_python_object object;
+
+	return at + 1 < count && kind_of(model, nodes[at - 1], &object) == TAP_PYTHON_FUNCTION &&
+	       kind_of(model, nodes[at], &object) == TAP_PYTHON_TUPLE &&
+	       kind_of(model, nodes[at + 1], &object) == TAP_PYTHON_CELL;
 }
 
 static const char *block_name(const struct heap_model *model, uint32_t node)
@@ -153,7 +167,7 @@ const char *heap_model_name(
 	char own[STEP_BYTES * 2];
 	const char *ret;
 	bool cut = false;
-	size_t count =
+	size_t from = 0, count =
 		tap_graph_path(model->graph, node, nodes, PATH_MAX_NODES, &label, &cut);
 
 	if (!count)
@@ -169,8 +183,11 @@ const char *heap_model_name(
 		if (own_name(model, nodes[i], own, sizeof(own))) {
 			tap_text_deinit(&name);
 			tap_text_add(&name, "%s", own);
+			from = i;
 		} else if (i) {
-			step_name(model, nodes[i - 1], nodes[i], &name);
+			if (!is_closure(model, nodes, i, count) &&
+				step_name(model, nodes[from], nodes[i], &name))
+				from = i;
 		}
 		if (name.data)
 			add_step(model, name.data, nodes[i], path);

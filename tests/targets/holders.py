@@ -140,7 +140,7 @@ def keep_closure():
     for record in records():
         HANDLE(record)
     return rows.clear, {
-        "name_has": ["make_handler", "handle.__closure__[0]"], "kind": "list", "items": COUNT}
+        "name_has": ["make_handler", "handle.__closure__", "rows"], "kind": "list", "items": COUNT}
 
 
 def keep_registry():
@@ -151,7 +151,7 @@ def keep_registry():
 
 def keep_local():
     LOCAL.rows = list(records())
-    return LOCAL.rows.clear, {"name_has": ["rows"], "kind": "list", "items": COUNT}
+    return LOCAL.rows.clear, {"name": "__main__.LOCAL.rows", "kind": "list", "items": COUNT}
 
 
 def keep_generator():
