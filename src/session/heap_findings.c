@@ -196,9 +196,14 @@ struct tap_error *heap_findings_memory(
 	const struct heap_model *model, struct tap_heap_report *report)
 {
 	struct memory_table table = {0};
-	struct tap_error *err = memory_shares_count_process(
-		model->shares, model->pid, &model->look->maps, &table);
+	struct tap_maps maps = {0};
+	/* Of the process itself: a copy has no pages of files until it looks at them. */
+	struct tap_error *err = tap_maps_read(model->process_pid, &maps);
 
+	if (!err)
+		err = memory_shares_count_process(
+			model->shares, model->process_pid, &maps, &table);
+	tap_maps_deinit(&maps);
 	if (err)
 		return err;
 	report->memory = (struct tap_memory_table){

@@ -55,11 +55,74 @@ bool heap_model_object(
 
 /* --- nodes ------------------------------------------------------------------ */
 
+static bool on_pool_block(void *context, uint64_t addr, uint32_t block_bytes)
+{
+	struct heap_model *model = context;
+
+	tap_graph_add_node(model->graph, addr, block_bytes, block_bytes, TAG_POOLED);
+	memory_shares_add_live(model->shares, MEMORY_PYTHON, addr, addr + block_bytes);
+	return true;
+}
+
+static void on_pool(void *context, const struct tap_pool *pool)
+{
+	struct heap_model *model = context;
+	uint64_t end = pool->addr + pool->size_bytes;
+
+	if (model->pooled.count && model->pooled.items[model->pooled.count - 1].end == pool->addr)
+		model->pooled.items[model->pooled.count - 1].end = end;
+	else
+		tap_vector_push(&model->pooled, ((struct page_range){pool->addr, end}));
+	page_set_add(&model->understood, pool->addr, end);
+	memory_shares_add_region(model->shares, MEMORY_PYTHON, pool->addr, end);
+}
+
+static struct tap_error *walk_pools(struct heap_model *model)
+{
+	const struct tap_pool_visitor visitor = {
+		.context = model, .block = on_pool_block, .pool = on_pool};
+	struct tap_python *python = model->look->python;
+	struct tap_error *err;
+
+	if (!python || !tap_python_info(python)->supported)
+		return NULL;
+	err = tap_python_heap_open(python, &model->look->maps, &model->python);
+	if (!err)
+		err = tap_python_pools_visit(
+			python, model->pid, &model->look->maps, &visitor, &model->pools);
+	if (model->pools.mismatches && !model->stopped_by) {
+		_cleanup_free_ char *text = tap_format("%llu pools of pymalloc do not add up",
+			(unsigned long long)model->pools.mismatches);
+
+		model->stopped_by = tap_strings_add(model->strings, text);
+	}
+	return err;
+}
+
+/* A block that glibc has mapped on its own is known by the size in front of it
+ * alone, and the head of a pool can look like that; pools are known by more. */
+static bool is_pool(const struct heap_model *model, uint64_t start, uint64_t end)
+{
+	size_t low = 0, high = model->pooled.count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (model->pooled.items[middle].end > start)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low < model->pooled.count && model->pooled.items[low].start < end;
+}
+
 static bool on_chunk(void *context, const struct tap_heap_block *block)
 {
 	struct heap_model *model = context;
 	uint64_t start = block->addr - block->lead_bytes;
 
+	if (!block->arena && is_pool(model, start, start + block->chunk_bytes))
+		return true;
 	tap_graph_add_node(
 		model->graph, block->addr, block->usable_bytes, block->chunk_bytes, 0);
 	memory_shares_add_live(model->shares, MEMORY_C, start, start + block->chunk_bytes);
@@ -70,6 +133,8 @@ static void on_region(void *context, const struct tap_heap_range *region)
 {
 	struct heap_model *model = context;
 
+	if (!region->arena && is_pool(model, region->start, region->end))
+		return;
 	page_set_add(&model->understood, region->start, region->end);
 	memory_shares_add_region(model->shares, MEMORY_C, region->start, region->end);
 }
@@ -103,46 +168,6 @@ static void walk_c_heap(struct heap_model *model)
 
 		model->stopped_by = tap_strings_add(model->strings, text);
 	}
-}
-
-static bool on_pool_block(void *context, uint64_t addr, uint32_t block_bytes)
-{
-	struct heap_model *model = context;
-
-	tap_graph_add_node(model->graph, addr, block_bytes, block_bytes, TAG_POOLED);
-	memory_shares_add_live(model->shares, MEMORY_PYTHON, addr, addr + block_bytes);
-	return true;
-}
-
-static void on_pool(void *context, const struct tap_pool *pool)
-{
-	struct heap_model *model = context;
-	uint64_t end = pool->addr + pool->size_bytes;
-
-	page_set_add(&model->understood, pool->addr, end);
-	memory_shares_add_region(model->shares, MEMORY_PYTHON, pool->addr, end);
-}
-
-static struct tap_error *walk_pools(struct heap_model *model)
-{
-	const struct tap_pool_visitor visitor = {
-		.context = model, .block = on_pool_block, .pool = on_pool};
-	struct tap_python *python = model->look->python;
-	struct tap_error *err;
-
-	if (!python || !tap_python_info(python)->supported)
-		return NULL;
-	err = tap_python_heap_open(python, &model->look->maps, &model->python);
-	if (!err)
-		err = tap_python_pools_visit(
-			python, model->pid, &model->look->maps, &visitor, &model->pools);
-	if (model->pools.mismatches && !model->stopped_by) {
-		_cleanup_free_ char *text = tap_format("%llu pools of pymalloc do not add up",
-			(unsigned long long)model->pools.mismatches);
-
-		model->stopped_by = tap_strings_add(model->strings, text);
-	}
-	return err;
 }
 
 /* What says that it is larger than the block that it lies in is something else: a
@@ -317,7 +342,6 @@ static bool on_python_root(void *context, const struct tap_python_root *root)
 static void on_native_word(void *context, uint64_t at, uint64_t word)
 {
 	struct linking *linking = context;
-
 	uint32_t to = tap_graph_find(linking->model->graph, word);
 
 	if (to == TAP_GRAPH_NONE || get_bit(linking->model->parts, to))
@@ -383,7 +407,7 @@ static void add_registers(
 	}
 }
 
-struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
+struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid, pid_t process_pid,
 	const struct root_thread *threads, size_t thread_count, struct tap_strings *strings,
 	struct heap_model *ret)
 {
@@ -391,11 +415,11 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
 	size_t words;
 
 	*ret = (struct heap_model){
-		.look = look, .pid = pid, .strings = strings, .graph = tap_graph_create(),
+		.look = look, .pid = pid, .process_pid = process_pid, .strings = strings, .graph = tap_graph_create(),
 		.shares = memory_shares_create()};
 	tap_memory_cache(look->memory, TAP_MEMORY_CACHE_PIECES);
-	walk_c_heap(ret);
 	err = walk_pools(ret);
+	walk_c_heap(ret);
 	if (!err)
 		err = tap_graph_seal(ret->graph, &ret->dropped);
 	if (err)
@@ -419,6 +443,7 @@ void heap_model_deinit(struct heap_model *model)
 	tap_graph_destroy(model->graph);
 	memory_shares_destroy(model->shares);
 	page_set_deinit(&model->understood);
+	tap_vector_free(&model->pooled);
 	tap_vector_free(&model->roots);
 	free(model->started);
 	free(model->parts);

@@ -40,11 +40,13 @@ struct heap_root {
 
 struct heap_model {
 	const struct tap_look *look;
-	pid_t pid; /* whose maps and pages these are */
+	pid_t pid; /* whose maps and pages these are: the copy's, if it is one */
+	pid_t process_pid;
 	struct tap_graph *graph;
 	struct tap_glibc *glibc; /* NULL: its heap is not walked */
 	struct tap_python_heap *python; /* NULL: none */
 	struct page_set understood;  /* by the walks of the heaps: no roots lie there */
+	TAP_VECTOR(struct page_range) pooled; /* pools that follow each other, by address */
 	struct memory_shares *shares; /* what those saw, for the memory table */
 	struct tap_pool_walk pools;
 	struct tap_heap_walk chunks;
@@ -60,7 +62,7 @@ struct heap_model {
 
 /* threads: stack pointers and registers of the threads as they stood. All of it
  * is built: tap_graph_finish() was called. */
-struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid,
+struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid, pid_t process_pid,
 	const struct root_thread *threads, size_t thread_count, struct tap_strings *strings,
 	struct heap_model *ret);
 void heap_model_deinit(struct heap_model *model);

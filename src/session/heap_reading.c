@@ -90,8 +90,8 @@ static struct tap_error *read_copy(struct reading *reading, struct tap_snapshot 
 
 	atomic_store(&reading->stage, "reading the heap");
 	if (!err)
-		err = heap_model_build(&copy, tap_snapshot_pid(snapshot), threads, thread_count,
-			reading->strings, &model);
+		err = heap_model_build(&copy, tap_snapshot_pid(snapshot), reading->process->pid,
+			threads, thread_count, reading->strings, &model);
 	if (!err && !model.glibc)
 		note(reading, "the C heap is not glibc's, or not in use: its blocks are not walked");
 	if (!err && copy.python && !model.python)

@@ -15,8 +15,11 @@ static void show_head(
 
 	tap_page_head(page, command, &report->process);
 	tap_page_dot(page);
-	fprintf(page->out, "RSS %s", tap_text_size(text, (int64_t)report->memory.rss_bytes));
-	tap_page_dot(page);
+	if (report->memory.rss_bytes != UINT64_MAX) {
+		fprintf(page->out, "RSS %s",
+			tap_text_size(text, (int64_t)report->memory.rss_bytes));
+		tap_page_dot(page);
+	}
 	if (report->pause_s < 1e-3)
 		fprintf(page->out, "held for %.1f ms", report->pause_s * 1e3);
 	else
