@@ -3,6 +3,13 @@
 #include <string.h>
 #include "graph/internal.h"
 
+/* How many turns ahead memory is asked for, which lies anywhere: a node's edges,
+ * then where they come from. */
+#define AHEAD_ROW 24
+#define AHEAD_EDGES 16
+#define AHEAD_NUMBERS 8
+#define AHEAD_LINKS 4
+
 /*
  * Nodes are numbered as a depth-first search comes to them, from 1; 0 is the
  * imaginary node that leads to all roots. Arrays but `number` are by these
@@ -15,8 +22,15 @@ struct search {
 	uint32_t *node;
 	uint32_t *parent; /* in the search tree; in the end the dominator */
 	uint32_t *semi;   /* the semidominator */
-	uint32_t *up;     /* some ancestor; all between it and the node are in least */
-	uint32_t *least;  /* while searching: the next edge to follow */
+	struct link *links;
+};
+
+/* Of a node whose semidominator is known, to some ancestor. */
+struct link {
+	uint32_t up;
+	/* The least semidominator from the node up to there, not including it. While
+	 * searching: the next edge to follow. */
+	uint32_t least;
 };
 
 static uint32_t enter(struct search *search, uint32_t node, uint32_t parent)
@@ -26,7 +40,7 @@ static uint32_t enter(struct search *search, uint32_t node, uint32_t parent)
 	search->number[node] = number;
 	search->node[number] = node;
 	search->parent[number] = parent;
-	search->least[number] = search->graph->out.first[node];
+	search->links[number].least = search->graph->out.first[node];
 	return number;
 }
 
@@ -36,9 +50,9 @@ static uint32_t next_child(struct search *search, uint32_t at)
 	const struct csr *out = &search->graph->out;
 	uint32_t end = out->first[search->node[at] + 1];
 
-	for (uint32_t i = search->least[at]; i < end; i++) {
+	for (uint32_t i = search->links[at].least; i < end; i++) {
 		if (!search->number[out->items[i]]) {
-			search->least[at] = i + 1;
+			search->links[at].least = i + 1;
 			return enter(search, out->items[i], at);
 		}
 	}
@@ -65,45 +79,85 @@ static uint32_t least_above(struct search *search, uint32_t at, uint32_t limit)
 {
 	uint32_t below = 0, top, least;
 
-	while (search->up[at] > limit) {
-		uint32_t above = search->up[at];
+	while (search->links[at].up > limit) {
+		uint32_t above = search->links[at].up;
 
-		search->up[at] = below;
+		search->links[at].up = below;
 		below = at;
 		at = above;
 	}
-	top = search->up[at];
-	least = search->least[at];
+	top = search->links[at].up;
+	least = search->links[at].least;
 	while (below) {
-		uint32_t next = search->up[below];
+		uint32_t next = search->links[below].up;
 
-		if (search->least[below] < least)
-			least = search->least[below];
-		search->least[below] = least;
-		search->up[below] = top;
+		if (search->links[below].least < least)
+			least = search->links[below].least;
+		search->links[below].least = least;
+		search->links[below].up = top;
 		below = next;
 	}
 	return least;
 }
 
-static void find_semidominators(struct search *search)
+static void fetch_number(const struct search *search, uint32_t edge)
+{
+	__builtin_prefetch(&search->number[search->graph->in.items[edge]]);
+}
+
+static void fetch_link(const struct search *search, uint32_t edge)
+{
+	__builtin_prefetch(&search->links[search->number[search->graph->in.items[edge]]]);
+}
+
+/* Of a node with more edges the others are asked for one by one. */
+static void fetch_ahead(const struct search *search, uint32_t at)
 {
 	const struct csr *in = &search->graph->in;
+	uint32_t node, edge;
 
+	if (at <= AHEAD_ROW)
+		return;
+	__builtin_prefetch(&in->first[search->node[at - AHEAD_ROW]]);
+	__builtin_prefetch(&in->items[in->first[search->node[at - AHEAD_EDGES]]]);
+	node = search->node[at - AHEAD_NUMBERS];
+	edge = in->first[node];
+	for (unsigned n = AHEAD_NUMBERS; n && edge < in->first[node + 1]; n--)
+		fetch_number(search, edge++);
+	node = search->node[at - AHEAD_LINKS];
+	edge = in->first[node];
+	for (unsigned n = AHEAD_LINKS; n && edge < in->first[node + 1]; n--)
+		fetch_link(search, edge++);
+}
+
+static uint32_t semidominator(struct search *search, uint32_t at)
+{
+	const struct csr *in = &search->graph->in;
+	uint32_t semi = search->semi[at];
+	uint32_t end = in->first[search->node[at] + 1];
+
+	for (uint32_t i = in->first[search->node[at]]; semi && i < end; i++) {
+		uint32_t from = search->number[in->items[i]];
+
+		if (end - i > AHEAD_NUMBERS)
+			fetch_number(search, i + AHEAD_NUMBERS);
+		if (end - i > AHEAD_LINKS)
+			fetch_link(search, i + AHEAD_LINKS);
+		if (!from)
+			continue;
+		if (from > at)
+			from = least_above(search, from, at);
+		if (from < semi)
+			semi = from;
+	}
+	return semi;
+}
+
+static void find_semidominators(struct search *search)
+{
 	for (uint32_t at = search->count; at; at--) {
-		uint32_t node = search->node[at], semi = search->semi[at];
-
-		for (uint32_t i = in->first[node]; semi && i < in->first[node + 1]; i++) {
-			uint32_t from = search->number[in->items[i]];
-
-			if (!from)
-				continue;
-			if (from > at)
-				from = least_above(search, from, at);
-			if (from < semi)
-				semi = from;
-		}
-		search->semi[at] = search->least[at] = semi;
+		fetch_ahead(search, at);
+		search->semi[at] = search->links[at].least = semidominator(search, at);
 	}
 }
 
@@ -127,8 +181,8 @@ static bool search_all(struct search *search)
 	search->number = graph_array(count, sizeof(uint32_t));
 	search->node = graph_array(count + 1, sizeof(uint32_t));
 	search->parent = graph_array(count + 1, sizeof(uint32_t));
-	search->least = graph_array(count + 1, sizeof(uint32_t));
-	if (!search->number || !search->node || !search->parent || !search->least)
+	search->links = graph_array(count + 1, sizeof(*search->links));
+	if (!search->number || !search->node || !search->parent || !search->links)
 		return false;
 	for (size_t i = 0; i < search->graph->roots.count; i++)
 		if (!search->number[search->graph->seeds[i]])
@@ -138,14 +192,11 @@ static bool search_all(struct search *search)
 
 static bool dominate_all(struct search *search)
 {
-	size_t size_bytes = ((size_t)search->count + 1) * sizeof(uint32_t);
-
-	search->semi = graph_array(search->count + 1, sizeof(uint32_t));
-	search->up = graph_array(search->count + 1, sizeof(uint32_t));
-	if (!search->semi || !search->up)
+	search->semi = graph_array((size_t)search->count + 1, sizeof(uint32_t));
+	if (!search->semi)
 		return false;
-	memcpy(search->semi, search->parent, size_bytes);
-	memcpy(search->up, search->parent, size_bytes);
+	for (uint32_t at = 0; at <= search->count; at++)
+		search->semi[at] = search->links[at].up = search->parent[at];
 	for (size_t i = 0; i < search->graph->roots.count; i++)
 		search->semi[search->number[search->graph->seeds[i]]] = 0;
 	find_semidominators(search);
@@ -182,7 +233,6 @@ bool dominators_build(struct tap_graph *graph, uint32_t **order_ret, uint32_t *c
 	free(search.node);
 	free(search.parent);
 	free(search.semi);
-	free(search.up);
-	free(search.least);
+	free(search.links);
 	return ok;
 }

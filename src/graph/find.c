@@ -3,6 +3,7 @@
 #include "graph/internal.h"
 
 #define PAGE_SHIFT 12
+#define PAGE_BYTES ((uint32_t)1 << PAGE_SHIFT)
 #define GIB_SHIFT 30
 #define GIB_PAGES ((size_t)1 << (GIB_SHIFT - PAGE_SHIFT))
 #define GIBS ((size_t)1 << (ADDR_BITS - GIB_SHIFT))
@@ -69,19 +70,20 @@ void find_deinit(struct tap_graph *graph)
 	free(graph->gibs);
 }
 
-/* The last node of the page that begins at or before the address. The first may
+/* The last node of the page that begins at or before the address. Nodes of a page
+ * are mostly of one size: from where it is then, it is not far. The first may
  * begin before the page; the others begin in it, so that the lower halves of
  * their addresses can be compared. */
 static uint32_t last_before(const struct tap_graph *graph, struct page page, uint32_t low)
 {
-	uint32_t node = page.first;
+	uint32_t offset = low & (PAGE_BYTES - 1);
+	uint32_t node =
+		page.first + (uint32_t)((uint64_t)offset * (page.end - page.first) >> PAGE_SHIFT);
 
-	for (uint32_t count = page.end - page.first; count > 1;) {
-		uint32_t half = count / 2;
-
-		node = graph->low[node + half] <= low ? node + half : node;
-		count -= half;
-	}
+	while (node > page.first && graph->places[node].low > low)
+		node--;
+	while (node + 1 < page.end && graph->places[node + 1].low <= low)
+		node++;
 	return node;
 }
 
@@ -100,9 +102,9 @@ uint32_t tap_graph_find(const struct tap_graph *graph, uint64_t addr)
 	if (page.first == page.end)
 		return NONE;
 	node = last_before(graph, page, (uint32_t)addr);
-	size = graph->size[node];
+	size = graph->places[node].size;
 	if (size & NUMBER_IS_WIDE)
 		return addr - tap_graph_addr(graph, node) < tap_graph_size(graph, node) ? node
 											: NONE;
-	return (uint32_t)addr - graph->low[node] < size ? node : NONE;
+	return (uint32_t)addr - graph->places[node].low < size ? node : NONE;
 }

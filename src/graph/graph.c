@@ -21,8 +21,7 @@ void tap_graph_destroy(struct tap_graph *graph)
 	csr_deinit(&graph->in);
 	csr_deinit(&graph->dominated);
 	free(graph->staged);
-	free(graph->low);
-	free(graph->size);
+	free(graph->places);
 	free(graph->slack);
 	free(graph->tag);
 	free(graph->root_of);

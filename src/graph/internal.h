@@ -81,6 +81,12 @@ struct staged {
 	uint32_t tag;
 };
 
+/* Where a node lies; together, as one is asked for with the other. */
+struct place {
+	uint32_t low;  /* lower half of the address */
+	uint32_t size; /* in wide */
+};
+
 /* From this node on, all have the same upper half of their address. */
 struct high {
 	uint32_t first;
@@ -117,8 +123,7 @@ struct tap_graph {
 
 	/* nodes */
 	uint32_t count;
-	uint32_t *low; /* lower half of the address */
-	uint32_t *size;
+	struct place *places;
 	uint16_t *slack; /* owned less size, or SLACK_IS_ODD */
 	uint32_t *tag;
 	struct tap_map odd_owned; /* owned, of nodes with an odd slack */

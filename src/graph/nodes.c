@@ -42,14 +42,12 @@ static size_t drop_overlapping(struct tap_graph *graph)
 
 static bool create_arrays(struct tap_graph *graph, size_t count)
 {
-	graph->low = graph_array(count, sizeof(*graph->low));
-	graph->size = graph_array(count, sizeof(*graph->size));
+	graph->places = graph_array(count, sizeof(*graph->places));
 	graph->slack = graph_array(count, sizeof(*graph->slack));
 	graph->tag = graph_array(count, sizeof(*graph->tag));
 	graph->root_of = graph_array(count, sizeof(*graph->root_of));
 	graph->out.first = graph_array(count + 1, sizeof(*graph->out.first));
-	return graph->low && graph->size && graph->slack && graph->tag && graph->root_of &&
-	       graph->out.first;
+	return graph->places && graph->slack && graph->tag && graph->root_of && graph->out.first;
 }
 
 static void set_owned(struct tap_graph *graph, uint32_t node, uint64_t size, uint64_t owned)
@@ -72,8 +70,7 @@ static void number_nodes(struct tap_graph *graph, uint32_t count)
 
 		if (!i || high != graph->highs.items[graph->highs.count - 1].high)
 			*tap_vector_add(&graph->highs) = (struct high){i, high};
-		graph->low[i] = (uint32_t)node->addr;
-		graph->size[i] = node->size;
+		graph->places[i] = (struct place){(uint32_t)node->addr, node->size};
 		graph->tag[i] = node->tag;
 		set_owned(graph, i, number_get(&graph->wide, node->size),
 			number_get(&graph->wide, node->owned));
@@ -126,12 +123,12 @@ uint64_t tap_graph_addr(const struct tap_graph *graph, uint32_t node)
 			low += half;
 		count -= half;
 	}
-	return (uint64_t)graph->highs.items[low].high << LOW_BITS | graph->low[node];
+	return (uint64_t)graph->highs.items[low].high << LOW_BITS | graph->places[node].low;
 }
 
 uint64_t tap_graph_size(const struct tap_graph *graph, uint32_t node)
 {
-	return number_get(&graph->wide, graph->size[node]);
+	return number_get(&graph->wide, graph->places[node].size);
 }
 
 uint64_t tap_graph_owned(const struct tap_graph *graph, uint32_t node)

@@ -71,6 +71,30 @@ static void blocks_are_found_in_any_order(void **state)
 	assert_all_found(blocks, sizeof(blocks) / sizeof(blocks[0]));
 }
 
+/* All over user space: every bit of an address counts. */
+static void many_blocks_are_put_in_order(void **state)
+{
+	enum { BLOCKS = 20000 };
+	_cleanup_graph_ struct tap_graph *graph = tap_graph_create();
+	uint64_t addrs[256], random = 1, dropped;
+
+	(void)state;
+	for (int i = 0; i < BLOCKS; i++) {
+		uint64_t *addr = &addrs[i % 256];
+
+		random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+		*addr = ((random >> 58) * 80141 % 131072) * GIB + (random >> 20) % GIB;
+		tap_graph_add_node(graph, *addr, 1, 1, 0);
+	}
+	assert_ok(tap_graph_seal(graph, &dropped));
+	assert_int_equal(tap_graph_count(graph), BLOCKS - dropped);
+	assert_true(dropped < BLOCKS / 100);
+	for (uint32_t i = 1; i < tap_graph_count(graph); i++)
+		assert_true(tap_graph_addr(graph, i - 1) < tap_graph_addr(graph, i));
+	for (int i = 0; i < 256; i++)
+		assert_int_equal(tap_graph_addr(graph, tap_graph_find(graph, addrs[i])), addrs[i]);
+}
+
 static void large_blocks_are_found(void **state)
 {
 	const struct block blocks[] = {
@@ -190,6 +214,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(blocks_are_found_in_any_order),
+		cmocka_unit_test(many_blocks_are_put_in_order),
 		cmocka_unit_test(large_blocks_are_found),
 		cmocka_unit_test(what_is_no_block_is_not_found),
 		cmocka_unit_test(what_overlaps_is_dropped),
