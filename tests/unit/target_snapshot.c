@@ -444,6 +444,33 @@ static void test_busy_threads_get_a_moment(void **state)
 	stop(pid, shared);
 }
 
+/* One that is killed before the release. */
+struct killed {
+	pid_t pid;
+	bool in_place;
+};
+
+static void take_and_die(void *context)
+{
+	const struct killed *killed = context;
+	const struct tap_snapshot_options options = {.in_place = killed->in_place};
+	struct tap_snapshot *snapshot;
+	struct tap_process process;
+
+	if (tap_process_read(killed->pid, &process) ||
+		tap_snapshot_take(&process, &options, &snapshot) ||
+		tap_snapshot_is_copy(snapshot) == killed->in_place)
+		_exit(2);
+	kill(getpid(), SIGKILL);
+}
+
+static void be_killed(pid_t pid, bool in_place)
+{
+	struct killed killed = {pid, in_place};
+
+	assert_int_equal(child_end(child_start(take_and_die, &killed)), 128 + SIGKILL);
+}
+
 /* --- system calls -------------------------------------------------------- */
 
 #define BLOCKED_MS 1000
@@ -527,27 +554,50 @@ static void take_several(pid_t pid, bool in_place)
 	}
 }
 
+static void copy(pid_t pid)
+{
+	take_several(pid, false);
+}
+
+static void hold(pid_t pid)
+{
+	take_several(pid, true);
+}
+
+static void copy_and_be_killed(pid_t pid)
+{
+	be_killed(pid, false);
+}
+
+static void hold_and_be_killed(pid_t pid)
+{
+	be_killed(pid, true);
+}
+
+static void (*const ways[])(pid_t pid) = {copy, hold, copy_and_be_killed, hold_and_be_killed};
+#define WAYS (sizeof(ways) / sizeof(*ways))
+
 static void test_blocked_calls_go_on(void **state)
 {
-	struct job jobs[BLOCKED_CALLS][2];
-	pid_t pids[BLOCKED_CALLS][2];
+	struct job jobs[BLOCKED_CALLS][WAYS];
+	pid_t pids[BLOCKED_CALLS][WAYS];
 
 	(void)state;
 	for (size_t i = 0; i < BLOCKED_CALLS; i++)
-		for (int k = 0; k < 2; k++) {
+		for (size_t k = 0; k < WAYS; k++) {
 			jobs[i][k] = (struct job){
 				shared_memory(sizeof(struct shared)), blocked_calls[i]};
 			pids[i][k] = child_start(block_once, &jobs[i][k]);
 			wait_until(jobs[i][k].shared->ready && is_blocked(pids[i][k]));
-			take_several(pids[i][k], k);
+			ways[k](pids[i][k]);
 		}
 	for (size_t i = 0; i < BLOCKED_CALLS; i++)
-		for (int k = 0; k < 2; k++) {
+		for (size_t k = 0; k < WAYS; k++) {
 			struct shared *shared = jobs[i][k].shared;
 
 			assert_int_equal(child_end(pids[i][k]), 0);
 			if (!shared->done || shared->ret || shared->wrong)
-				fail_msg("call %zu: %ld (%s), %d wrong", i, shared->ret,
+				fail_msg("call %zu, way %zu: %ld (%s), %d wrong", i, k, shared->ret,
 					strerror(shared->errnum), shared->wrong);
 			munmap(shared, sizeof(*shared));
 		}
@@ -621,18 +671,6 @@ static void test_what_the_process_closes_is_closed(void **state)
 
 /* --- one that is killed -------------------------------------------------- */
 
-static void take_and_die(void *context)
-{
-	static const struct tap_snapshot_options none;
-	struct tap_snapshot *snapshot;
-	struct tap_process process;
-
-	if (tap_process_read(*(pid_t *)context, &process) ||
-		tap_snapshot_take(&process, &none, &snapshot) || !tap_snapshot_is_copy(snapshot))
-		_exit(2);
-	kill(getpid(), SIGKILL);
-}
-
 static void *reap(void *context)
 {
 	struct tap_target *target;
@@ -657,7 +695,7 @@ static void test_what_a_killed_one_left_is_found(void **state)
 	void *err;
 
 	(void)state;
-	assert_int_equal(child_end(child_start(take_and_die, &pid)), 128 + SIGKILL);
+	be_killed(pid, false);
 	wait_until(tap_left_has_copies(pid));
 	wait_for_rounds(shared);
 	pthread_create(&thread, NULL, reap, &pid);

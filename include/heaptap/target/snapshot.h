@@ -19,7 +19,9 @@
  * target/left.h finds it.
  *
  * Where no copy can be had the process itself is read, with its threads held
- * until the release, and the reason is kept in words.
+ * until the release, and the reason is kept in words: more is resident than the
+ * machine or a cgroup has free, filters of system calls are in the way, no thread
+ * can be stopped (then none is held), its cgroup is frozen, it has shadow stacks.
  *
  * The ptrace calls are made by a thread that belongs to the snapshot: whoever
  * calls these functions need not care, but must be one thread at a time.
