@@ -13,7 +13,7 @@
 #include "python/heap_internal.h"
 
 #define SLACK 5
-#define LIE_ROUNDS 4
+#define LIE_ROUNDS 2
 #define LIE_EVERY 4000 /* bytes: so many hold one word that lies, on average */
 #define LIE_REGION ((size_t)64 << 20)
 
