@@ -9,9 +9,9 @@
  *
  * A block is an object where, at its start or behind a head of the collector's or
  * of managed dictionaries (16 or 32 bytes; 16 more where PYTHONMALLOC=debug puts
- * something in front), lie a plausible reference count and the address of a type. Types are known by their own type, `type` or a
- * subclass of it. What is read is untrusted; what does not hold together is no
- * object.
+ * something in front), lie a plausible reference count and the address of a
+ * type. Types are known by their own type, `type` or a subclass of it. What is
+ * read is untrusted; what does not hold together is no object.
  *
  * Facts of layouts: tools/cpython-offsets.tsv, made from the debug information
  * of each version. 3.8 to 3.15, default builds.
