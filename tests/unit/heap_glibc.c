@@ -388,8 +388,8 @@ static void compare_info(struct target *target, enum mode mode)
 			read_info(line, "<system type=\"current\" size=\"%lu\"/>",
 				&told.region_bytes, NULL);
 		} else {
-			read_info(line, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>", &mapped,
-				&told.seen_bytes);
+			read_info(line, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>",
+				&mapped, &told.seen_bytes);
 			read_info(line, "<system type=\"current\" size=\"%lu\"/>", &system, NULL);
 		}
 		if (!strncmp(line, "</heap", 6)) {
@@ -446,8 +446,7 @@ static void knows_what_a_trim_gives_back(void **state)
 	print_message("%lu bytes in %zu places, of %lu: %lu are left\n", told,
 		before.trimmable.count, had, resident_heap(&target, &after));
 	assert_true(told > 0);
-	assert_int_equal(
-		resident(&target, before.trimmable.items, before.trimmable.count), 0);
+	assert_int_equal(resident(&target, before.trimmable.items, before.trimmable.count), 0);
 	assert_int_equal(had - resident_heap(&target, &before), told);
 	assert_int_equal(resident(&target, after.trimmable.items, after.trimmable.count), 0);
 	visit_deinit(&before);
