@@ -121,6 +121,7 @@ static void pass_top(struct chain *chain, tap_chunk_fn fn, bool noisy)
 		size = size < room ? size : room;
 	}
 	fn(chain->walker, chain->region, chain->at, size, TAP_CHUNK_TOP);
+	chain->at += size;
 }
 
 /* In a heap that was left with hardly anything free the mark is a chunk of
@@ -130,7 +131,8 @@ static bool is_last_mark(const struct chain *chain, uint64_t size, uint64_t next
 	return !chain->region->main && size <= TAP_CHUNK_MIN && !size_of(next_word);
 }
 
-/* Walks one stretch; returns where the next may begin, 0 where there is none. */
+/* Walks one stretch, to chain->at; returns where the next may begin, 0 where
+ * there is none. */
 static uint64_t walk_stretch(struct chain *chain, tap_chunk_fn fn, bool noisy)
 {
 	uint64_t before, word, size;
@@ -172,23 +174,29 @@ void tap_chunks_walk(struct tap_heap_walker *walker, const struct tap_region *re
 	tap_chunk_fn fn, bool noisy)
 {
 	struct chain chain = {.walker = walker, .region = region, .at = region->range.start};
-	uint64_t before;
+	uint64_t before, start, next;
 
 	read_top(&chain);
 	tap_window_forget(&walker->window);
-	while (chain.at) {
+	for (;;) {
 		if (region->searched)
 			chain.at = tap_chunks_search(walker, region, chain.at);
 		if (!chain.at)
 			return;
+		start = chain.at;
 		if (!read_header(&chain, chain.at, &before, &chain.word)) {
 			if (noisy)
 				tap_heap_note_stop(walker, chain.at, "a heap is not mapped");
 			return;
 		}
-		chain.at = walk_stretch(&chain, fn, noisy);
-		if (!region->searched)
+		next = walk_stretch(&chain, fn, noisy);
+		if (start == region->range.start)
+			start -= region->head_bytes;
+		if (noisy)
+			tap_heap_emit_region(walker, start, chain.at, region->arena);
+		if (!next || !region->searched)
 			return;
+		chain.at = next;
 	}
 }
 

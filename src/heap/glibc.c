@@ -98,41 +98,25 @@ static bool take_freed(
 	return true;
 }
 
-static void end_seen(struct tap_heap_walker *walker)
+static void count_free(
+	struct tap_heap_walk *stats, uint64_t size_bytes, enum tap_heap_free_kind kind)
 {
-	if (walker->visitor->region && walker->seen.end > walker->seen.start)
-		walker->visitor->region(walker->visitor->context, &walker->seen);
-	walker->seen.start = walker->seen.end = 0;
-}
-
-static inline void note_seen(
-	struct tap_heap_walker *walker, uint64_t arena, uint64_t addr, uint64_t size_bytes)
-{
-	if (addr != walker->seen.end) {
-		end_seen(walker);
-		walker->seen = (struct tap_heap_range){addr, addr, arena};
-	}
-	walker->seen.end = addr + size_bytes;
-}
-
-static void count_free(struct tap_heap_walk *stats, const struct tap_heap_free *piece)
-{
-	switch (piece->kind) {
+	switch (kind) {
 	case TAP_HEAP_FREE:
 	case TAP_HEAP_TOP:
 		stats->free_blocks++;
-		stats->free_bytes += piece->size_bytes;
+		stats->free_bytes += size_bytes;
 		break;
 	case TAP_HEAP_FAST:
 		stats->fast_blocks++;
-		stats->fast_bytes += piece->size_bytes;
+		stats->fast_bytes += size_bytes;
 		break;
 	case TAP_HEAP_CACHED:
 		stats->cached_blocks++;
-		stats->cached_bytes += piece->size_bytes;
+		stats->cached_bytes += size_bytes;
 		break;
 	case TAP_HEAP_OVERHEAD:
-		stats->overhead_bytes += piece->size_bytes;
+		stats->overhead_bytes += size_bytes;
 		break;
 	}
 }
@@ -140,26 +124,30 @@ static void count_free(struct tap_heap_walk *stats, const struct tap_heap_free *
 static void emit_free(struct tap_heap_walker *walker, const struct tap_region *region,
 	uint64_t addr, uint64_t size_bytes, enum tap_heap_free_kind kind)
 {
-	struct tap_heap_free piece = {addr, size_bytes, region->arena, kind};
-
-	count_free(walker->stats, &piece);
-	if (walker->visitor->free)
-		walker->visitor->free(walker->visitor->context, &piece);
+	count_free(walker->stats, size_bytes, kind);
 	if (kind == TAP_HEAP_FREE || kind == TAP_HEAP_FAST)
 		tap_trim_add(walker, region->arena, addr, size_bytes);
 	else if (kind == TAP_HEAP_TOP)
 		tap_trim_top(walker, region, addr, size_bytes);
-	else
-		tap_trim_end(walker);
+	if (walker->visitor.free) {
+		struct tap_heap_free piece = {addr, size_bytes, region->arena, kind};
+
+		walker->visitor.free(walker->visitor.context, &piece);
+	}
+}
+
+static inline bool give(struct tap_heap_walker *walker, const struct tap_heap_block *block)
+{
+	walker->stats->live_blocks++;
+	walker->stats->live_bytes += block->chunk_bytes;
+	if (walker->visitor.block)
+		walker->enough = !walker->visitor.block(walker->visitor.context, block);
+	return !walker->enough;
 }
 
 bool tap_heap_emit_block(struct tap_heap_walker *walker, const struct tap_heap_block *block)
 {
-	walker->stats->live_blocks++;
-	walker->stats->live_bytes += block->chunk_bytes;
-	if (walker->visitor->block)
-		walker->enough = !walker->visitor->block(walker->visitor->context, block);
-	return !walker->enough;
+	return give(walker, block);
 }
 
 static bool emit(struct tap_heap_walker *walker, const struct tap_region *region, uint64_t chunk,
@@ -173,21 +161,27 @@ static bool emit(struct tap_heap_walker *walker, const struct tap_region *region
 	enum tap_heap_free_kind freed;
 	struct tap_heap_block block;
 
-	note_seen(walker, region->arena, chunk, size_bytes);
 	if (kind != TAP_CHUNK_LIVE || take_freed(walker, chunk, &freed)) {
 		emit_free(walker, region, chunk, size_bytes,
 			kind == TAP_CHUNK_LIVE ? freed : kinds[kind]);
 		return true;
 	}
-	if (walker->unused.end)
-		tap_trim_end(walker);
 	block.addr = chunk + TAP_CHUNK_HEADER;
 	/* The first word of the next header is the caller's while this is live. */
 	block.usable_bytes = size_bytes - 8;
 	block.chunk_bytes = size_bytes;
 	block.lead_bytes = TAP_CHUNK_HEADER;
 	block.arena = region->arena;
-	return tap_heap_emit_block(walker, &block);
+	return give(walker, &block);
+}
+
+void tap_heap_emit_region(
+	struct tap_heap_walker *walker, uint64_t start, uint64_t end, uint64_t arena)
+{
+	struct tap_heap_range range = {start, end, arena};
+
+	if (walker->visitor.region && start < end)
+		walker->visitor.region(walker->visitor.context, &range);
 }
 
 static void emit_head(struct tap_heap_walker *walker, const struct tap_region *region)
@@ -196,7 +190,6 @@ static void emit_head(struct tap_heap_walker *walker, const struct tap_region *r
 
 	if (!region->head_bytes)
 		return;
-	note_seen(walker, region->arena, addr, region->head_bytes);
 	emit_free(walker, region, addr, region->head_bytes, TAP_HEAP_OVERHEAD);
 }
 
@@ -216,7 +209,6 @@ static void walk_region(struct tap_heap_walker *walker, const struct tap_region 
 	emit_head(walker, region);
 	tap_chunks_walk(walker, region, emit, true);
 	tap_trim_end(walker);
-	end_seen(walker);
 }
 
 static void walk(struct tap_heap_walker *walker)
@@ -244,7 +236,7 @@ struct tap_error *tap_glibc_walk(struct tap_glibc *glibc, tap_heap_block_fn fn, 
 struct tap_error *tap_glibc_visit(struct tap_glibc *glibc, const struct tap_heap_visitor *visitor,
 	struct tap_heap_walk *walk_ret)
 {
-	struct tap_heap_walker walker = {.glibc = glibc, .stats = walk_ret, .visitor = visitor};
+	struct tap_heap_walker walker = {.glibc = glibc, .stats = walk_ret, .visitor = *visitor};
 	struct tap_error *err;
 
 	memset(walk_ret, 0, sizeof(*walk_ret));

@@ -82,14 +82,16 @@ struct tap_heap_walker {
 	enum tap_links links;
 	size_t threads;       /* each has one cache at most; 0: unknown */
 	uint64_t first_chunk; /* of the main arena; 0: unknown */
-	const struct tap_heap_visitor *visitor;
-	struct tap_heap_range seen; /* up to here, without a gap */
+	struct tap_heap_visitor visitor;
 	struct tap_heap_range unused; /* chunks without one in use between them */
-	bool enough; /* the visitor said so */
+	bool enough;                  /* the visitor said so */
 };
 
 /* Set in an address of `freed`: it is in a fast bin. */
 #define TAP_FREED_FAST 1
+
+/* Less than a page and a header gives nothing back. */
+#define TAP_TRIM_LEAST 4096
 
 /* What a chunk in a region is. */
 enum tap_chunk_kind {
@@ -104,7 +106,7 @@ typedef bool (*tap_chunk_fn)(struct tap_heap_walker *walker, const struct tap_re
 	uint64_t chunk, uint64_t size_bytes, enum tap_chunk_kind kind);
 
 /* Calls fn for every chunk of the region, ascending. noisy: what does not fit
- * goes to the statistics. */
+ * goes to the statistics, and the visitor sees regions. */
 void tap_chunks_walk(struct tap_heap_walker *walker, const struct tap_region *region,
 	tap_chunk_fn fn, bool noisy);
 /* Where a chain of chunks that begins at `from` leads: to behind the arena's
@@ -117,12 +119,23 @@ uint64_t tap_chunks_search(
 	struct tap_heap_walker *walker, const struct tap_region *region, uint64_t from);
 
 /* What malloc_trim() would give back, from the chunks that are free or in a fast
- * bin, as they come. A top ends what lies before it. */
-void tap_trim_add(
-	struct tap_heap_walker *walker, uint64_t arena, uint64_t chunk, uint64_t size_bytes);
+ * bin, as they come: those without a gap between them are one. A top ends what
+ * lies before it. */
 void tap_trim_end(struct tap_heap_walker *walker);
-void tap_trim_top(struct tap_heap_walker *walker, const struct tap_region *region,
-	uint64_t chunk, uint64_t size_bytes);
+static inline void tap_trim_add(
+	struct tap_heap_walker *walker, uint64_t arena, uint64_t chunk, uint64_t size_bytes)
+{
+	struct tap_heap_range *unused = &walker->unused;
+
+	if (chunk != unused->end) {
+		if (unused->end - unused->start >= TAP_TRIM_LEAST)
+			tap_trim_end(walker);
+		*unused = (struct tap_heap_range){.start = chunk, .arena = arena};
+	}
+	unused->end = chunk + size_bytes;
+}
+void tap_trim_top(struct tap_heap_walker *walker, const struct tap_region *region, uint64_t chunk,
+	uint64_t size_bytes);
 
 /* Finds the main arena. */
 bool tap_arena_find(struct tap_glibc *glibc);
@@ -142,6 +155,8 @@ void tap_anonymous_ranges(
 void tap_mapped_walk(struct tap_heap_walker *walker);
 
 bool tap_heap_emit_block(struct tap_heap_walker *walker, const struct tap_heap_block *block);
+void tap_heap_emit_region(
+	struct tap_heap_walker *walker, uint64_t start, uint64_t end, uint64_t arena);
 void tap_heap_note_stop(struct tap_heap_walker *walker, uint64_t addr, const char *reason);
 
 #endif

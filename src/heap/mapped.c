@@ -124,13 +124,11 @@ static void emit(struct tap_heap_walker *walker, uint64_t base, const struct map
 		.chunk_bytes = mapped->total,
 		.lead_bytes = mapped->lead + TAP_CHUNK_HEADER,
 	};
-	struct tap_heap_range range = {.start = base, .end = base + mapped->total};
 
 	walker->stats->mapped_blocks++;
 	walker->stats->mapped_bytes += block.chunk_bytes;
 	tap_heap_emit_block(walker, &block);
-	if (walker->visitor->region)
-		walker->visitor->region(walker->visitor->context, &range);
+	tap_heap_emit_region(walker, base, base + mapped->total, 0);
 }
 
 static bool is_all_found(const struct tap_heap_walker *walker)

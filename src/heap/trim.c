@@ -15,8 +15,8 @@ static void give_back(struct tap_heap_walker *walker, uint64_t start, uint64_t e
 	struct tap_heap_range pages = {start, end, arena};
 
 	walker->stats->trimmable_bytes += end - start;
-	if (walker->visitor->trimmable)
-		walker->visitor->trimmable(walker->visitor->context, &pages);
+	if (walker->visitor.trimmable)
+		walker->visitor.trimmable(walker->visitor.context, &pages);
 }
 
 void tap_trim_end(struct tap_heap_walker *walker)
@@ -28,19 +28,6 @@ void tap_trim_end(struct tap_heap_walker *walker)
 	if (unused->end - unused->start > HEAD_BYTES + PAGE - 1 && start < end)
 		give_back(walker, start, end, unused->arena);
 	walker->unused.start = walker->unused.end = 0;
-}
-
-void tap_trim_add(
-	struct tap_heap_walker *walker, uint64_t arena, uint64_t chunk, uint64_t size_bytes)
-{
-	struct tap_heap_range *unused = &walker->unused;
-
-	if (chunk != unused->end) {
-		tap_trim_end(walker);
-		unused->start = chunk;
-		unused->arena = arena;
-	}
-	unused->end = chunk + size_bytes;
 }
 
 /* Of thread arenas the top stays as it is, and so does what was joined with it. */

@@ -23,8 +23,8 @@ struct tap_page_region {
 
 /* Zero-initialised it has seen nothing. */
 struct tap_page_scan {
-	bool refused; /* this kernel has no such request */
-	uint64_t guard; /* the category of guard pages, from 6.15 on */
+	bool refused;        /* this kernel has no such request */
+	uint64_t guard;      /* the category of guard pages, from 6.15 on */
 	uint64_t start, end; /* what was looked at */
 	struct tap_page_region regions[TAP_PAGE_SCAN_REGIONS];
 	size_t count;

@@ -67,8 +67,7 @@ void memory_shares_add_trimmable(struct memory_shares *shares, uint64_t start, u
 void memory_shares_add_stack(struct memory_shares *shares, uint64_t start, uint64_t end);
 
 /* Runs of pages as tap_pagemap_run() gives them. */
-typedef bool (*memory_run_fn)(
-	void *context, uint64_t addr, uint64_t end, struct tap_page_run *ret);
+typedef bool (*memory_run_fn)(void *context, uint64_t addr, uint64_t end, struct tap_page_run *ret);
 
 /* Over pages that next tells of. */
 void memory_shares_count(struct memory_shares *shares, const struct tap_maps *maps,

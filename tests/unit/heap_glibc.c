@@ -258,6 +258,14 @@ static struct arena *arena_of(struct visit *visit, uint64_t addr)
 	return &visit->arenas[visit->count++];
 }
 
+static bool has_arena(const struct visit *visit, uint64_t addr)
+{
+	for (size_t i = 0; i < visit->count; i++)
+		if (visit->arenas[i].addr == addr)
+			return true;
+	return false;
+}
+
 static void pass(struct visit *visit, uint64_t start, uint64_t size, uint64_t arena)
 {
 	if (!visit->at)
@@ -355,11 +363,6 @@ static void assert_arena(struct visit *visit, const struct arena *told, bool who
 		*arena = visit->arenas[--visit->count];
 		return;
 	}
-	for (size_t i = 0; i < visit->count; i++)
-		print_message("arena 0x%lx: fast %lu/%lu free %lu/%lu of %lu\n",
-			visit->arenas[i].addr, visit->arenas[i].fast_blocks,
-			visit->arenas[i].fast_bytes, visit->arenas[i].free_blocks,
-			visit->arenas[i].free_bytes, visit->arenas[i].region_bytes);
 	fail_msg("no arena has fast %lu/%lu free %lu/%lu of %lu", told->fast_blocks,
 		told->fast_bytes, told->free_blocks, told->free_bytes, told->region_bytes);
 }
@@ -367,6 +370,7 @@ static void assert_arena(struct visit *visit, const struct arena *told, bool who
 /* Arena by arena, to the byte. */
 static void compare_info(struct target *target, enum mode mode)
 {
+	struct tap_heap_range arena;
 	struct tap_heap_walk walk;
 	struct visit visit;
 	struct arena told = {0};
@@ -375,6 +379,9 @@ static void compare_info(struct target *target, enum mode mode)
 	bool inside = false;
 
 	visit_all(target, &visit, &walk);
+	tap_glibc_main_arena(target->glibc, &arena);
+	assert_true(has_arena(&visit, arena.start));
+	assert_true(arena.end - arena.start > 127 * 16 && arena.end - arena.start < 2400);
 	for (char *rest = target->told->info, *line; (line = strsep(&rest, "\n"));) {
 		if (!strncmp(line, "<heap", 5)) {
 			told = (struct arena){0};
@@ -388,8 +395,8 @@ static void compare_info(struct target *target, enum mode mode)
 			read_info(line, "<system type=\"current\" size=\"%lu\"/>",
 				&told.region_bytes, NULL);
 		} else {
-			read_info(line, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>", &mapped,
-				&told.seen_bytes);
+			read_info(line, "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>",
+				&mapped, &told.seen_bytes);
 			read_info(line, "<system type=\"current\" size=\"%lu\"/>", &system, NULL);
 		}
 		if (!strncmp(line, "</heap", 6)) {
@@ -401,6 +408,8 @@ static void compare_info(struct target *target, enum mode mode)
 		}
 	}
 	assert_int_equal(heaps, walk.arenas);
+	/* All arenas were told, and so taken out. */
+	assert_true(visit.count <= 1);
 	assert_int_equal(mapped, walk.mapped_blocks);
 	assert_int_equal(system, walk.system_bytes);
 	print_message("malloc_info() of %u arenas: the same\n", heaps);
@@ -446,8 +455,7 @@ static void knows_what_a_trim_gives_back(void **state)
 	print_message("%lu bytes in %zu places, of %lu: %lu are left\n", told,
 		before.trimmable.count, had, resident_heap(&target, &after));
 	assert_true(told > 0);
-	assert_int_equal(
-		resident(&target, before.trimmable.items, before.trimmable.count), 0);
+	assert_int_equal(resident(&target, before.trimmable.items, before.trimmable.count), 0);
 	assert_int_equal(had - resident_heap(&target, &before), told);
 	assert_int_equal(resident(&target, after.trimmable.items, after.trimmable.count), 0);
 	visit_deinit(&before);

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "unit.h"
 #include <string.h>
+#include <unistd.h>
 #include "session/preview.h"
+
+/* As a C++ compiler would make it of a class ns::Session. */
+extern void *const session_vtable[6] __asm__("_ZTVN2ns7SessionE");
+void *const session_vtable[6] = {NULL, NULL, (void *)1, (void *)2, (void *)3, (void *)4};
+extern void *const no_vtable[6] __asm__("session_table");
+void *const no_vtable[6] = {(void *)1};
 
 static void shows_text_zeros_or_bytes(void **state)
 {
@@ -53,11 +60,48 @@ static void fits_whatever_it_is(void **state)
 	}
 }
 
+struct own {
+	struct tap_memory *memory;
+	struct tap_maps maps;
+	struct tap_symbols *symbols;
+	struct tap_strings *strings;
+};
+
+static void names_objects_by_their_vtables(void **state)
+{
+	struct own own = {.strings = tap_strings_create()};
+	uint64_t words[4] = {(uintptr_t)&session_vtable[2], 1, 2, 3};
+	char buf[PREVIEW_TEXT];
+
+	(void)state;
+	assert_ok(tap_memory_open(getpid(), false, &own.memory));
+	assert_ok(tap_maps_read(getpid(), &own.maps));
+	assert_ok(tap_symbols_open(getpid(), own.memory, &own.maps, NULL, &own.symbols));
+	preview_block((uint8_t *)words, sizeof(words), own.symbols, own.strings, buf);
+	assert_string_equal(buf, "ns::Session object");
+	/* An object begins with the address of the first function. */
+	words[0] = (uintptr_t)&session_vtable[0];
+	preview_block((uint8_t *)words, sizeof(words), own.symbols, own.strings, buf);
+	assert_null(strstr(buf, "object"));
+	words[0] = (uintptr_t)&no_vtable[2];
+	preview_block((uint8_t *)words, sizeof(words), own.symbols, own.strings, buf);
+	assert_null(strstr(buf, "object"));
+	preview_block((uint8_t *)words, 7, own.symbols, own.strings, buf);
+	assert_null(strstr(buf, "object"));
+	preview_block((uint8_t *)"some text", 10, NULL, NULL, buf);
+	assert_string_equal(buf, "\"some text\"");
+	tap_symbols_close(own.symbols);
+	tap_maps_deinit(&own.maps);
+	tap_memory_close(own.memory);
+	tap_strings_destroy(own.strings);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shows_text_zeros_or_bytes),
 		cmocka_unit_test(fits_whatever_it_is),
+		cmocka_unit_test(names_objects_by_their_vtables),
 	};
 
 	return cmocka_run_group_tests_name("preview", tests, NULL, NULL);

@@ -73,10 +73,10 @@ struct tap_heap_walk {
 	uint64_t free_bytes;
 	uint64_t trimmable_bytes; /* of the free: what malloc_trim(0) would give back, whether it is
 	                           * in memory or not */
-	uint64_t overhead_bytes; /* heads of arenas and heaps, marks at their ends */
-	uint64_t system_bytes;   /* what the arenas say they took; the sum of the above but for
+	uint64_t overhead_bytes;  /* heads of arenas and heaps, marks at their ends */
+	uint64_t system_bytes;    /* what the arenas say they took; the sum of the above but for
 	                           * the mapped, where nobody else moved the break */
-	uint32_t mapped_told;    /* how many glibc says it mapped; 0 where that was not found */
+	uint32_t mapped_told;     /* how many glibc says it mapped; 0 where that was not found */
 	uint32_t arenas;
 	uint32_t heaps;           /* of thread arenas */
 	uint32_t caches;          /* of threads, those that hold anything */

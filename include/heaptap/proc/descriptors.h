@@ -42,8 +42,7 @@ struct tap_descriptors {
 
 /* Takes little longer than budget_ns, and keeps at most 65,536 groups. GONE,
  * PERMISSION. */
-struct tap_error *tap_descriptors_read(
-	pid_t pid, uint64_t budget_ns, struct tap_descriptors *ret);
+struct tap_error *tap_descriptors_read(pid_t pid, uint64_t budget_ns, struct tap_descriptors *ret);
 void tap_descriptors_deinit(struct tap_descriptors *descriptors);
 
 #endif

@@ -26,12 +26,12 @@ struct tap_pool_walk {
 	uint64_t bytes;       /* of the blocks' size classes */
 	uint64_t free_blocks; /* in those pools: freed, or never handed out */
 	uint64_t free_bytes;
-	uint64_t empty_pools; /* that held blocks once */
-	uint64_t arenas;      /* mappings that pools are cut from: those without a block are given
+	uint64_t empty_pools;   /* that held blocks once */
+	uint64_t arenas;        /* mappings that pools are cut from: those without a block are given
 	                       * back by pymalloc */
-	uint64_t pinned_arenas;     /* of which at most a tenth is in use */
+	uint64_t pinned_arenas; /* of which at most a tenth is in use */
 	uint64_t pinned_free_bytes; /* in the pools of those: what few blocks keep */
-	uint64_t mismatches;  /* pools whose count is another, or whose free list is broken: the
+	uint64_t mismatches; /* pools whose count is another, or whose free list is broken: the
 	                       * blocks of the latter are left out */
 };
 
