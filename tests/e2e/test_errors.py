@@ -13,8 +13,8 @@ from heaptap import (EXIT_DONE, EXIT_FILE, EXIT_PROCESS, EXIT_UNSUPPORTED, EXIT_
                      Target, built, check_clean, error_of, mappings, need_root, need_tool, run,
                      state, wait_for)
 
-COMMANDS = [("info",), ("stack",), ("watch", "-d", "1s"), ("trace", "-d", "1s")]
-ATTACHING = [("stack",), ("trace", "-d", "1s")]
+COMMANDS = [("info",), ("stack",), ("report",), ("watch", "-d", "1s"), ("trace", "-d", "1s")]
+ATTACHING = [("stack",), ("report",), ("trace", "-d", "1s")]
 AT_ONCE_S = 2.0
 
 
