@@ -26,6 +26,12 @@ static struct tap_error *look(void *context, const struct heap_model *model)
 	struct collector *collector = context;
 	struct tap_heap_report *report = collector->report;
 
+	if (collector->options->types_only && !model->python)
+		return tap_error_advise(
+			tap_error_new(TAP_ERR_UNSUPPORTED,
+				"process %d has no CPython whose objects can be read",
+				(int)report->process.pid),
+			"heaptap report shows what a C program's blocks are held by");
 	report->walk.blocks = model->blocks;
 	report->walk.objects = model->objects;
 	report->walk.stopped_by = model->stopped_by;

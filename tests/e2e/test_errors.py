@@ -258,7 +258,7 @@ def test_options_of_later_versions_are_refused_by_name(args, stuck):
     assert stuck.alive()
 
 
-@pytest.mark.parametrize("command", ["report", "top", "snap", "diff", "types", "refs"])
+@pytest.mark.parametrize("command", ["top", "snap", "diff", "lines", "show", "check", "batch"])
 def test_commands_of_later_versions_are_usage_errors(command, stuck):
     result = run(command, stuck.pid)
     assert result.code == EXIT_USAGE, result

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from heaptap import (EXIT_DONE, EXIT_PROCESS, EXIT_USAGE, Clean, Target, built, error_of,
+from heaptap import (EXIT_DONE, EXIT_UNSUPPORTED, EXIT_USAGE, Clean, Target, built, error_of,
                      few_interpreters, interpreters, run, run_json)
 from test_probe_storms import storm
 
@@ -68,8 +68,8 @@ def test_refs_and_types(interpreter, tmp_path):
         refs = run_json("refs", "--type", "Record", "--index", "500", target.pid)
         dot = run("refs", "--type", "__main__.Record", "-o", tmp_path / "refs.dot", target.pid,
                   code=EXIT_DONE)
-        error_of(run("refs", "--type", "NoSuchType", target.pid, "--json"), EXIT_PROCESS,
-                 "NoSuchType")
+        error_of(run("refs", "--type", "NoSuchType", target.pid, "--json"),
+                 EXIT_UNSUPPORTED, "NoSuchType")
         error_of(run("refs", target.pid, "--json"), EXIT_USAGE, "--type")
         types = run_json("types", "--match", "*Record", target.pid)["types"]
         grown = run_json("types", "--growth", "100ms", "--match", "*Record", target.pid)["types"]
@@ -83,6 +83,10 @@ def test_refs_and_types(interpreter, tmp_path):
     assert [(t["type"], t["count"], t["count_change"]) for t in types] == [
         ("__main__.Record", 1000, None)], types
     assert grown[0]["count_change"] == 0, grown
+
+
+def test_no_python(stuck):
+    error_of(run("types", stuck.pid, "--json"), EXIT_UNSUPPORTED, "CPython")
 
 
 def test_bare_pid_is_a_report(stuck):
