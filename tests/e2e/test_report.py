@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """heaptap report: what holds the memory of a process, under the name that a
 programmer would type."""
+import os
 import pathlib
 
 import pytest
@@ -100,10 +101,16 @@ def children(pid):
             if path.read_text()]
 
 
+def descriptors(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
 def test_nothing_is_left():
     """A program of many threads that allocates all the time and checks itself."""
     with storm("threads") as target:
-        descriptors = len(list(pathlib.Path("/proc/%d/fd" % target.pid).iterdir()))
+        # once it has come up
+        run("report", target.pid, code=EXIT_DONE)
+        least = min(descriptors(target.pid) for _ in range(20))
         with Clean(target.pid):
             for _ in range(10):
                 answer = run_json("report", target.pid)
@@ -114,7 +121,8 @@ def test_nothing_is_left():
                     "code_bytes", "stack_bytes", "other_bytes"))
                 assert rows == table["rss_bytes"], table
         assert not children(target.pid)
-        assert len(list(pathlib.Path("/proc/%d/fd" % target.pid).iterdir())) == descriptors
+        # it opens and closes some of its own
+        assert min(descriptors(target.pid) for _ in range(20)) == least
         last = target.finish()
     assert last["wrong"] == 0, last
 
