@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
-#include <string.h>
 #include "graph/internal.h"
 
 /* A node that is held a million times is one root: memory is bounded by nodes. */

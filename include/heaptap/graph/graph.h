@@ -12,7 +12,8 @@
  * on it only answers. After an error it can only be destroyed.
  *
  * Needs 46 bytes a node and 8 an edge, no more at any time: 70 a node where each
- * has three edges.
+ * has three edges. Beside that 8 for each page of 4 KiB that a node lies in (none
+ * for a whole GiB that one node covers), which is 0.2 % of the heap.
  *
  * The dominator of a node is the last node that every path from the roots to it
  * leads through: without it, it would be garbage. What a node retains is all
