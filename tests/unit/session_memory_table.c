@@ -102,10 +102,14 @@ static void owners_share_a_page(void **state)
 	memory_shares_add_live(shares, MEMORY_PYTHON, BASE + 3 * PAGE + 48, BASE + 3 * PAGE + 148);
 	memory_shares_add_live(shares, MEMORY_C, BASE + 3 * PAGE + 1000, BASE + 5 * PAGE);
 	memory_shares_add_live(shares, MEMORY_C, BASE, BASE + 16);
+	memory_shares_add_live(shares, MEMORY_C, BASE + 3 * PAGE, BASE + 3 * PAGE);
+	memory_shares_add_live(shares, MEMORY_PYTHON, BASE + 3 * PAGE + 500, BASE + 3 * PAGE + 600);
+	memory_shares_add_live(shares, MEMORY_PYTHON, BASE, BASE + 8);
+	memory_shares_add_live(shares, MEMORY_PYTHON, BASE + 3 * PAGE + 700, BASE + 3 * PAGE + 800);
 	memory_shares_add_live(shares, MEMORY_C, BASE + 16, BASE + 32);
 	table = count(shares, "", 0, false, ten_pages, 1);
-	assert_int_equal(table.rows[MEMORY_PYTHON_LIVE], 100);
-	assert_int_equal(table.rows[MEMORY_PYTHON_FREE], 900);
+	assert_int_equal(table.rows[MEMORY_PYTHON_LIVE], 300);
+	assert_int_equal(table.rows[MEMORY_PYTHON_FREE], 700);
 	assert_int_equal(table.rows[MEMORY_C_LIVE], 2 * PAGE - 1000 + 32);
 	assert_int_equal(table.rows[MEMORY_C_FREE], PAGE - 32);
 	assert_int_equal(table.rss, 10 * PAGE);

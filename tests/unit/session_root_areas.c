@@ -135,7 +135,7 @@ static void find(struct child *child, bool with_fs_base)
 	child->place.pagemap = tap_pagemap_open(child->pid);
 	read_thread(child, 0, child->pid, 0);
 	read_thread(child, 1, told->tid, with_fs_base ? told->fs_base : 0);
-	page_set_add(&child->understood, told->hidden, told->hidden + 8 * PAGE + 100);
+	page_set_add(&child->understood, told->hidden + 40, told->hidden + 8 * PAGE + 100);
 	page_set_settle(&child->understood);
 	root_areas_find(&child->place, child->threads, 2, &child->understood, &child->areas);
 }
@@ -183,7 +183,8 @@ static void check_common(const struct child *child)
 	assert_kind(child, (uintptr_t)&in_data, ROOT_MODULE);
 	assert_non_null(area_of(child, (uintptr_t)&in_bss));
 	assert_kind(child, told->shared, ROOT_OTHER);
-	assert_null(area_of(child, told->hidden));
+	assert_kind(child, told->hidden + 39, ROOT_OTHER);
+	assert_null(area_of(child, told->hidden + 40));
 	assert_null(area_of(child, told->hidden + 8 * PAGE + 99));
 	assert_kind(child, told->hidden + 8 * PAGE + 100, ROOT_OTHER);
 	assert_kind(child, told->main_live, ROOT_STACK);
