@@ -6,9 +6,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "heaptap/base/cleanup.h"
+#include "heaptap/proc/tasks.h"
 #include "session/memory_table.h"
 #include "session/page_set.h"
 
@@ -261,6 +263,17 @@ static uint64_t sum_smaps(pid_t pid)
 	return sum;
 }
 
+/* On its way into the last call it may still touch pages. */
+static void wait_until_it_reads(pid_t pid)
+{
+	struct tap_task_syscall call;
+
+	do {
+		usleep(1000);
+		assert_true(tap_task_try_syscall(pid, pid, &call));
+	} while (!call.blocked || call.number != SYS_read);
+}
+
 static pid_t start_child(int *input_ret)
 {
 	int in[2], out[2], file = memfd_create("file", 0);
@@ -278,6 +291,7 @@ static pid_t start_child(int *input_ret)
 		_exit(write(out[1], "r", 1) == 1 && read(in[0], &byte, 1) == 1);
 	}
 	assert_int_equal(read(out[0], &byte, 1), 1);
+	wait_until_it_reads(pid);
 	close(in[0]);
 	close(out[0]);
 	close(out[1]);
