@@ -207,6 +207,10 @@ void remote_prepare(struct tap_target *target);
 struct tap_error *remote_call(struct tap_target *target, pid_t tid, struct tap_memory *memory,
 	const struct tap_regs *stopped, long number, const uint64_t arguments[6],
 	int64_t *result_ret);
+/* The same in one that was brought to a stop by tracee_borrow(), and goes on in
+ * what it was in. */
+struct tap_error *remote_call_in(struct tap_target *target, struct tracee *tracee, long number,
+	const uint64_t arguments[6], int64_t *result_ret);
 /* The same in whichever thread it disturbs least. */
 struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret);

@@ -350,6 +350,21 @@ struct tap_error *remote_clone(struct tap_target *target, pid_t tid, const struc
 	return err;
 }
 
+struct tap_error *remote_call_in(struct tap_target *target, struct tracee *tracee, long number,
+	const uint64_t arguments[6], int64_t *result_ret)
+{
+	struct tap_error *err;
+
+	tracee_restart_call(target, tracee);
+	leave_critical_section(target, tracee);
+	err = remote_call(target, tracee->public.tid, target->memory, &tracee->public.regs, number,
+		arguments, result_ret);
+	/* The call has left them as they were; to the kernel they are others. */
+	if (tap_restart_kernel_by_hand(&tracee->public.regs))
+		tracee->public.regs_changed = true;
+	return err;
+}
+
 struct tap_error *remote_call_anywhere(
 	struct tap_target *target, long number, const uint64_t arguments[6], int64_t *result_ret)
 {
@@ -362,13 +377,7 @@ struct tap_error *remote_call_anywhere(
 			"no thread of process %d can be stopped without a system call of its own "
 			"ending early",
 			target->pid);
-	tracee_restart_call(target, tracee);
-	leave_critical_section(target, tracee);
-	err = remote_call(target, tracee->public.tid, target->memory, &tracee->public.regs, number,
-		arguments, result_ret);
-	/* The call has left them as they were; to the kernel they are others. */
-	if (tap_restart_kernel_by_hand(&tracee->public.regs))
-		tracee->public.regs_changed = true;
+	err = remote_call_in(target, tracee, number, arguments, result_ret);
 	if (was_running)
 		tracee_continue(target, tracee, 0);
 	return err;

@@ -27,6 +27,7 @@
 #define PAUSE_NS_PER_THREAD UINT64_C(100000)
 #define CHILD_STOP_BOUND_NS UINT64_C(2000000000)
 #define CHILD_END_BOUND_NS UINT64_C(30000000000) /* its memory has to be given back */
+#define REAP_BOUND_NS UINT64_C(500000000)
 #define CARRIERS_MAX 8
 #define TRIES 3
 /* The kernel's ERESTARTNOINTR, include/linux/errno.h: a stop was under way. */
@@ -246,61 +247,95 @@ static bool wait_for_end(struct tap_snapshot *snapshot)
 	return true;
 }
 
-static struct tap_error *reap_with(struct tap_snapshot *snapshot, struct tap_target *target)
+static struct tap_error *check_reaped(struct tap_error *err, int64_t result)
 {
-	uint64_t child = (uint64_t)snapshot->child_inside;
-	int64_t result = 0;
-	struct tap_error *err = remote_call_anywhere(
-		target, SYS_wait4, (uint64_t[6]){child, 0, WNOHANG | __WALL, 0}, &result);
-
 	if (err || result > 0 || result == -ECHILD)
 		return err;
 	return tap_error_errno(result ? (int)-result : ETIMEDOUT, "wait4");
 }
 
-/* How much a stop disturbs a thread. */
-enum cost { COST_LITTLE, COST_SOME, COST_MUCH, COSTS };
+static struct tap_error *reap_held(struct tap_snapshot *snapshot)
+{
+	int64_t result = 0;
+	struct tap_error *err = remote_call_anywhere(snapshot->target, SYS_wait4,
+		(uint64_t[6]){(uint64_t)snapshot->child_inside, 0, WNOHANG | __WALL}, &result);
 
-static enum cost cost_of(pid_t pid, pid_t tid)
+	return check_reaped(err, result);
+}
+
+static struct tap_error *no_thread(void)
+{
+	return tap_error_new(TAP_ERR_TIMEOUT, "no thread can be made to wait for it");
+}
+
+/* It is let go with the end of our thread, which is near. */
+static struct tap_error *reap_by(
+	struct tap_snapshot *snapshot, struct tap_target *target, pid_t tid)
+{
+	struct tap_error *err;
+	struct tracee *tracee;
+	int64_t result = 0;
+	bool was_running;
+
+	if (tracee_find(target, tid) || pt_seize(tid, TRACE_OPTIONS))
+		return no_thread();
+	tracee = tracee_add(target, tid, TRACEE_RUNNING);
+	if (tracee_borrow(target, tracee, tap_clock_ns() + REAP_BOUND_NS, &was_running) != 1)
+		return no_thread();
+	if (tracee->signal) {
+		err = no_thread();
+	} else {
+		err = remote_call_in(target, tracee, SYS_wait4,
+			(uint64_t[6]){(uint64_t)snapshot->child_inside, 0, WNOHANG | __WALL},
+			&result);
+		err = check_reaped(err, result);
+	}
+	tracee_continue(target, tracee, 0);
+	return err;
+}
+
+/* A thread, and how little a stop disturbs it: 0 hardly. */
+struct candidate {
+	pid_t tid;
+	int cost;
+};
+
+static int cost_of(pid_t pid, pid_t tid)
 {
 	struct tap_task_syscall call = {0};
 
 	if (!tap_task_try_syscall(pid, tid, &call))
-		return COST_MUCH;
+		return 3;
 	if (!call.blocked)
-		return COST_SOME;
-	return tap_restart_kind(pid, &call) == TAP_RESTART_KERNEL ? COST_LITTLE : COST_MUCH;
+		return 1;
+	return tap_restart_kind(pid, &call) == TAP_RESTART_KERNEL ? 0 : 2;
 }
 
-/* True: one more could be, and err is what came of trying with it. */
-static bool reap_with_another(struct tap_snapshot *snapshot, struct tap_target *target, pid_t tid,
-	enum cost wanted, struct tap_error **err)
+static int by_cost(const void *a, const void *b)
 {
-	if (tracee_find(target, tid) || cost_of(target->pid, tid) != wanted ||
-		pt_seize(tid, TRACE_OPTIONS))
-		return false;
-	tracee_add(target, tid, TRACEE_RUNNING);
-	tap_error_free(*err);
-	*err = reap_with(snapshot, target);
-	return true;
+	return ((const struct candidate *)a)->cost - ((const struct candidate *)b)->cost;
 }
 
-/* Of all threads not more are seized than have to be. They are let go with the
- * end of this thread, which is near. */
+/* Of all threads not more are seized than have to be. */
 static struct tap_error *reap_in(struct tap_snapshot *snapshot, struct tap_target *target)
 {
-	struct tap_error *err =
-		tap_error_new(TAP_ERR_TIMEOUT, "no thread can be made to wait for it");
+	TAP_VECTOR(struct candidate) list = {0};
 	_cleanup_free_ pid_t *tids = NULL;
 	size_t count = 0;
-	struct tap_error *gone = tap_tasks_ids(target->pid, &tids, &count);
-	int tries = 0;
+	struct tap_error *err = tap_tasks_ids(target->pid, &tids, &count);
 
-	tap_error_free(gone);
-	for (int wanted = 0; err && wanted < COSTS; wanted++)
-		for (size_t i = 0; err && i < count && tries < CARRIERS_MAX; i++)
-			tries += reap_with_another(
-				snapshot, target, tids[i], (enum cost)wanted, &err);
+	for (size_t i = 0; !err && i < count; i++)
+		tap_vector_push(
+			&list, ((struct candidate){tids[i], cost_of(target->pid, tids[i])}));
+	if (list.count)
+		qsort(list.items, list.count, sizeof(*list.items), by_cost);
+	if (!err)
+		err = no_thread();
+	for (size_t i = 0; err && i < list.count && i < CARRIERS_MAX; i++) {
+		tap_error_free(err);
+		err = reap_by(snapshot, target, list.items[i].tid);
+	}
+	tap_vector_free(&list);
 	return err;
 }
 
@@ -310,7 +345,7 @@ static struct tap_error *reap(struct tap_snapshot *snapshot)
 	struct tap_error *err;
 
 	if (snapshot->target && hold_has_any(snapshot))
-		return reap_with(snapshot, snapshot->target);
+		return reap_held(snapshot);
 	/* The child of one that has ended is another's by now. */
 	if (!tap_process_is_same(&snapshot->process))
 		return NULL;
@@ -318,6 +353,11 @@ static struct tap_error *reap(struct tap_snapshot *snapshot)
 	if (err)
 		return err;
 	err = reap_in(snapshot, target);
+	/* Threads may have come and gone meanwhile. */
+	for (int i = 1; err && i < TRIES; i++) {
+		tap_error_free(err);
+		err = reap_in(snapshot, target);
+	}
 	if (err && !tap_process_is_same(&snapshot->process)) {
 		tap_error_free(err);
 		err = NULL;
