@@ -63,7 +63,6 @@ struct tap_python_layout {
 		int32_t holds_gil_mask;   /* of the 32-bit word there */
 	} thread;
 	struct {
-		int32_t exc_state; /* the outermost exc_item, itself */
 		int32_t exc_info;  /* pointer to the innermost */
 		int32_t current_exception;
 		int32_t current_exception_type, current_exception_traceback; /* to 3.11 */
@@ -88,7 +87,6 @@ struct tap_python_layout {
 		int32_t value_stack; /* to 3.10: pointer to where the operands begin */
 		int32_t stack_top;   /* to 3.9: pointer behind the last operand, or 0 */
 		int32_t stack_depth; /* 3.10: 32-bit number of operands, or -1 */
-		int32_t state;       /* 3.10 */
 		int32_t localsplus;  /* to 3.10 */
 		int32_t frame;       /* from 3.11: pointer to the frame */
 		int32_t frame_data;  /* from 3.11: the frame itself, once it has left the stack */
@@ -104,7 +102,7 @@ struct tap_python_layout {
 		int32_t owner;
 	} frame;
 	struct {
-		int32_t function, globals, builtins, locals;
+		int32_t function, globals, locals;
 		int32_t frame_object;
 		int32_t stack_top;     /* to 3.13: 32-bit number of localsplus in use, or -1 */
 		int32_t stack_pointer; /* from 3.14: pointer behind the last in use, or 0 */
@@ -121,8 +119,8 @@ struct tap_python_layout {
 		int32_t adaptive; /* from 3.11: the code units themselves */
 	} code;
 	struct {
-		int32_t flags, argcount, nlocals, stacksize; /* 32 bits each */
-		int32_t nlocalsplus;                         /* from 3.11, 32 bits */
+		int32_t nlocals, stacksize; /* 32 bits each */
+		int32_t nlocalsplus;        /* from 3.11, 32 bits */
 		int32_t consts, names;
 		int32_t varnames, freevars, cellvars; /* to 3.10 */
 		int32_t localsplusnames, localspluskinds, exceptiontable; /* from 3.11 */
@@ -132,7 +130,7 @@ struct tap_python_layout {
 		int32_t opcache_map, opcache, opcache_size, zombie_frame; /* to 3.10 */
 	} code_values;
 	struct {
-		int32_t type, refcount, items;
+		int32_t type, items;
 		int32_t head_size; /* without items */
 	} object;
 	struct {
@@ -147,7 +145,6 @@ struct tap_python_layout {
 		int32_t name, qualname, slots, cached_keys;
 		int32_t module;        /* from 3.9 */
 		int32_t type_name;     /* from 3.11: a copy of the name, owned */
-		int32_t getitem, init; /* from 3.11, 3.13: functions, borrowed */
 		int32_t size;
 	} heap_type;
 	struct {
@@ -175,19 +172,16 @@ struct tap_python_layout {
 		int32_t capacity, size, embedded, valid; /* from 3.13: 8 bits each */
 	} values;
 	struct {
-		int32_t first, fast_nodes, fast_nodes_size, inst_dict;
+		int32_t first, fast_nodes, fast_nodes_size;
 	} odict;
 	struct {
-		int32_t factory;
-	} defdict;
-	struct {
-		int32_t fill, used, mask, table, small_table;
+		int32_t used, mask, table, small_table;
 		int32_t entry_size, entry_key;
 	} set;
 	struct {
-		int32_t left_block, right_block, left_index, right_index;
+		int32_t left_block, left_index;
 		int32_t free_blocks, free_block_count; /* from 3.11 */
-		int32_t block_size, block_left, block_data, block_right;
+		int32_t block_size, block_data, block_right;
 	} deque;
 	struct {
 		int32_t allocated, bytes;
@@ -217,13 +211,13 @@ struct tap_python_layout {
 		int32_t frame_state, iframe; /* from 3.11: 8 bits; the frame itself */
 	} generator;
 	struct {
-		int32_t object, callback, prev, next;
+		int32_t callback, next;
 	} weakref;
 	struct {
-		int32_t root_prev, root_next;
+		int32_t root_next;
 		int32_t cache, hits, function, maxsize, misses, cache_info_type, dict;
 		int32_t mark, element_type; /* from 3.10 */
-		int32_t element_prev, element_next, element_key, element_result;
+		int32_t element_next, element_key, element_result;
 	} lru;
 	struct {
 		int32_t next, frame;
@@ -239,7 +233,6 @@ struct tap_python_layout {
 	} integer;
 	struct {
 		int32_t generations; /* three heads of lists, generation_size apart */
-		int32_t permanent;   /* the head of frozen objects */
 		int32_t collecting;  /* 32 bits */
 		int32_t garbage, callbacks;
 		int32_t generation_size, head_size;

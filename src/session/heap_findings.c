@@ -128,26 +128,8 @@ void heap_findings_lost(const struct heap_model *model, struct tap_heap_report *
 /* --- types ------------------------------------------------------------------------- */
 
 struct by_type {
-	uint64_t count, own_bytes, retained_bytes;
+	uint64_t count, own_bytes;
 };
-
-/* Instances that another one of their type dominates are part of what that
- * retains. The next of the same type above is looked for so far. */
-#define ABOVE_MAX 64
-
-static bool is_outermost(const struct heap_model *model, uint32_t node)
-{
-	uint32_t type = heap_model_type(model, node), above = node;
-
-	for (int i = 0; i < ABOVE_MAX; i++) {
-		above = tap_graph_dominator(model->graph, above);
-		if (above == TAP_GRAPH_NONE)
-			return true;
-		if (heap_model_type(model, above) == type)
-			return false;
-	}
-	return true;
-}
 
 static int by_own(const void *a, const void *b)
 {
@@ -158,36 +140,44 @@ static int by_own(const void *a, const void *b)
 	return strcmp(left->type, right->type);
 }
 
+static void add_type(const struct heap_model *model, uint32_t type, const struct by_type *sum,
+	uint64_t retained_bytes, struct tap_heap_report *report)
+{
+	struct tap_heap_type *row = tap_vector_add(&report->types);
+
+	row->type = tap_strings_add(model->strings, tap_python_heap_type(model->python, type)->name);
+	row->count = sum->count;
+	row->own_bytes = sum->own_bytes;
+	row->retained_bytes = retained_bytes;
+}
+
 void heap_findings_types(const struct heap_model *model, struct tap_heap_report *report)
 {
 	uint32_t types = model->python ? tap_python_heap_types(model->python) : 0;
+	uint32_t nodes = tap_graph_count(model->graph);
 	struct by_type *sums = tap_alloc((types + (size_t)1) * sizeof(*sums));
+	uint64_t *retained = tap_alloc((types + (size_t)1) * sizeof(*retained));
+	uint32_t *classes = tap_alloc((nodes + (size_t)1) * sizeof(*classes));
 
-	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
+	for (uint32_t node = 0; node < nodes; node++) {
 		struct tap_python_object object;
-		struct by_type *sum;
 
+		classes[node] = heap_model_type(model, node);
 		if (!heap_model_object(model, node, &object))
 			continue;
-		sum = &sums[object.type];
-		sum->count++;
-		sum->own_bytes += tap_python_heap_sizeof(model->python, &object);
-		if (tap_graph_is_reached(model->graph, node) && is_outermost(model, node))
-			sum->retained_bytes += tap_graph_retained(model->graph, node);
+		sums[object.type].count++;
+		sums[object.type].own_bytes += tap_python_heap_sizeof(model->python, &object);
 	}
+	tap_graph_retained_by_class(model->graph, classes, types, retained);
 	for (uint32_t type = 0; type < types; type++)
 		if (sums[type].count)
-			tap_vector_push(&report->types,
-				((struct tap_heap_type){
-					.type = tap_strings_add(model->strings,
-						tap_python_heap_type(model->python, type)->name),
-					.count = sums[type].count,
-					.own_bytes = sums[type].own_bytes,
-					.retained_bytes = sums[type].retained_bytes}));
+			add_type(model, type, &sums[type], retained[type], report);
 	if (report->types.count)
 		qsort(report->types.items, report->types.count, sizeof(*report->types.items),
 			by_own);
 	free(sums);
+	free(retained);
+	free(classes);
 }
 
 /* --- memory ------------------------------------------------------------------------ */

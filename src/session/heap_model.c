@@ -415,8 +415,13 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid, pid_t
 	size_t words;
 
 	*ret = (struct heap_model){
-		.look = look, .pid = pid, .process_pid = process_pid, .strings = strings, .graph = tap_graph_create(),
-		.shares = memory_shares_create()};
+		.look = look,
+		.pid = pid,
+		.process_pid = process_pid,
+		.strings = strings,
+		.graph = tap_graph_create(),
+		.shares = memory_shares_create(),
+	};
 	tap_memory_cache(look->memory, TAP_MEMORY_CACHE_PIECES);
 	err = walk_pools(ret);
 	walk_c_heap(ret);

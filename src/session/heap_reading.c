@@ -53,7 +53,7 @@ static struct root_thread *threads_of(const struct tap_snapshot *snapshot, size_
 
 	*count_ret = 0;
 	for (size_t i = 0; i < count; i++)
-		if (threads[i].stopped)
+		if (threads[i].stopped || threads[i].blocked)
 			ret[(*count_ret)++] =
 				(struct root_thread){threads[i].tid, threads[i].regs};
 	return ret;
