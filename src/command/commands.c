@@ -33,8 +33,9 @@ static struct tap_error *refuse_unknown(const char *word)
 	err = tap_error_new(TAP_ERR_USAGE, "there is no command '%s'", word);
 	if (near)
 		return tap_error_advise(err, "did you mean '%s'?", near);
-	return tap_error_advise(
-		err, "the commands are report, trace, watch, types, refs, stack, info, clean and help; see heaptap --help");
+	return tap_error_advise(err,
+		"the commands are report, trace, watch, types, refs, stack, info, clean and help; "
+		"see heaptap --help");
 }
 
 struct tap_error *tap_command_find(const char *word, const struct tap_command **ret)

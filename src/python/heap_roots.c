@@ -77,7 +77,7 @@ bool tap_python_frame_text(
 static bool give_word(struct roots *roots, const struct tap_python_locals *locals, uint64_t frame,
 	uint64_t number, uint64_t object, const char *where)
 {
-	char variable[MAX_NAME / 4], name[MAX_NAME];
+	char variable[MAX_NAME / 4], name[2 * MAX_NAME];
 
 	if (number < locals->variables &&
 		tap_python_local_name(
@@ -113,7 +113,7 @@ static void give_words(struct roots *roots, const struct tap_python_locals *loca
 static void give_frame(struct roots *roots, const struct tap_python_frame *frame)
 {
 	struct tap_python_locals locals;
-	char where[MAX_NAME / 2];
+	char where[MAX_NAME];
 	uint64_t own;
 
 	if (!tap_python_locals_read(roots->heap, frame->addr, &locals))
