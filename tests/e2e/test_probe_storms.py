@@ -102,8 +102,10 @@ def test_a_python_storm_is_recorded_and_goes_on(interpreter, kind, tmp_path):
 
 def test_one_at_work_is_left_alone():
     with storm("forks") as target:
-        with Running("trace", "--engine", "probe", "-d", "30s", "--json", target.pid) as running:
-            wait_for(lambda: ours(target.pid), 10, "the probes")
+        with Running("trace", "--engine", "probe", "-v", "-d", "30s", "--json",
+                     target.pid) as running:
+            # no tracer any more, which would be busy
+            running.wait_recording()
             result = run("clean", target.pid, "--json", code=EXIT_PROCESS)
             assert result.json["found"] and not result.json["removed"], result
             assert str(running.pid) in result.json["reason"], result
