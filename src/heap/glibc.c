@@ -211,10 +211,20 @@ static void walk_region(struct tap_heap_walker *walker, const struct tap_region 
 	tap_trim_end(walker);
 }
 
+static void take_others(struct tap_heap_walker *walker)
+{
+	const struct tap_heap_ranges *others = walker->visitor.others;
+
+	for (size_t i = 0; others && i < others->count; i++)
+		tap_vector_push(&walker->taken,
+			((struct tap_range){others->items[i].start, others->items[i].end}));
+}
+
 static void walk(struct tap_heap_walker *walker)
 {
 	struct tap_heap_walk *stats = walker->stats;
 
+	take_others(walker);
 	tap_arenas_read(walker);
 	tap_caches_read(walker);
 	for (size_t i = 0; i < walker->regions.count && !walker->enough; i++)

@@ -75,7 +75,7 @@ struct tap_heap_walker {
 	struct tap_pagemap *pagemap;
 	struct tap_maps maps;
 	struct tap_regions regions;
-	struct tap_ranges taken; /* by thread arenas and strays of the main one, ascending */
+	struct tap_ranges taken; /* by others, thread arenas and strays of the main one, ascending */
 	TAP_VECTOR(uint64_t) arenas;
 	TAP_VECTOR(uint64_t) freed; /* chunks in caches and fast bins, ascending */
 	size_t freed_at;            /* the next of them that the walk can meet */

@@ -69,10 +69,7 @@ static void on_pool(void *context, const struct tap_pool *pool)
 	struct heap_model *model = context;
 	uint64_t end = pool->addr + pool->size_bytes;
 
-	if (model->pooled.count && model->pooled.items[model->pooled.count - 1].end == pool->addr)
-		model->pooled.items[model->pooled.count - 1].end = end;
-	else
-		tap_vector_push(&model->pooled, ((struct page_range){pool->addr, end}));
+	tap_heap_ranges_add(&model->pools, pool->addr, end);
 	page_set_add(&model->understood, pool->addr, end);
 	memory_shares_add_region(model->shares, MEMORY_PYTHON, pool->addr, end);
 }
@@ -82,6 +79,7 @@ static struct tap_error *walk_pools(struct heap_model *model)
 	const struct tap_pool_visitor visitor = {
 		.context = model, .block = on_pool_block, .pool = on_pool};
 	struct tap_python *python = model->look->python;
+	struct tap_pool_walk walk = {0};
 	struct tap_error *err;
 
 	if (!python || !tap_python_info(python)->supported)
@@ -89,31 +87,14 @@ static struct tap_error *walk_pools(struct heap_model *model)
 	err = tap_python_heap_open(python, &model->look->maps, &model->python);
 	if (!err)
 		err = tap_python_pools_visit(
-			python, model->pid, &model->look->maps, &visitor, &model->pools);
-	if (model->pools.mismatches && !model->stopped_by) {
+			python, model->pid, &model->look->maps, &visitor, &walk);
+	if (walk.mismatches && !model->stopped_by) {
 		_cleanup_free_ char *text = tap_format("%llu pools of pymalloc do not add up",
-			(unsigned long long)model->pools.mismatches);
+			(unsigned long long)walk.mismatches);
 
 		model->stopped_by = tap_strings_add(model->strings, text);
 	}
 	return err;
-}
-
-/* A block that glibc has mapped on its own is known by the size in front of it
- * alone, and the head of a pool can look like that; pools are known by more. */
-static bool is_pool(const struct heap_model *model, uint64_t start, uint64_t end)
-{
-	size_t low = 0, high = model->pooled.count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (model->pooled.items[middle].end > start)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low < model->pooled.count && model->pooled.items[low].start < end;
 }
 
 static bool on_chunk(void *context, const struct tap_heap_block *block)
@@ -121,8 +102,6 @@ static bool on_chunk(void *context, const struct tap_heap_block *block)
 	struct heap_model *model = context;
 	uint64_t start = block->addr - block->lead_bytes;
 
-	if (!block->arena && is_pool(model, start, start + block->chunk_bytes))
-		return true;
 	tap_graph_add_node(
 		model->graph, block->addr, block->usable_bytes, block->chunk_bytes, 0);
 	memory_shares_add_live(model->shares, MEMORY_C, start, start + block->chunk_bytes);
@@ -133,8 +112,6 @@ static void on_region(void *context, const struct tap_heap_range *region)
 {
 	struct heap_model *model = context;
 
-	if (!region->arena && is_pool(model, region->start, region->end))
-		return;
 	page_set_add(&model->understood, region->start, region->end);
 	memory_shares_add_region(model->shares, MEMORY_C, region->start, region->end);
 }
@@ -148,23 +125,24 @@ static void on_trimmable(void *context, const struct tap_heap_range *pages)
 
 static void walk_c_heap(struct heap_model *model)
 {
-	const struct tap_heap_visitor visitor = {.context = model, .block = on_chunk,
-		.region = on_region, .trimmable = on_trimmable};
+	const struct tap_heap_visitor visitor = {.context = model, .others = &model->pools,
+		.block = on_chunk, .region = on_region, .trimmable = on_trimmable};
+	struct tap_heap_walk walk = {0};
 	_cleanup_error_ struct tap_error *err = NULL;
 	struct tap_heap_range arena;
 
 	err = tap_glibc_open(model->look->symbols, model->look->memory, model->pid, &model->glibc);
 	if (!err)
-		err = tap_glibc_visit(model->glibc, &visitor, &model->chunks);
+		err = tap_glibc_visit(model->glibc, &visitor, &walk);
 	if (err) {
 		tap_log_detail("the C heap: %s", err->message);
 		return;
 	}
 	tap_glibc_main_arena(model->glibc, &arena);
 	page_set_add(&model->understood, arena.start, arena.end);
-	if (model->chunks.stops) {
+	if (walk.stops && !model->stopped_by) {
 		_cleanup_free_ char *text = tap_format("the C heap at 0x%llx: %s",
-			(unsigned long long)model->chunks.stop_addr, model->chunks.stop_reason);
+			(unsigned long long)walk.stop_addr, walk.stop_reason);
 
 		model->stopped_by = tap_strings_add(model->strings, text);
 	}
@@ -448,7 +426,7 @@ void heap_model_deinit(struct heap_model *model)
 	tap_graph_destroy(model->graph);
 	memory_shares_destroy(model->shares);
 	page_set_deinit(&model->understood);
-	tap_vector_free(&model->pooled);
+	tap_vector_free(&model->pools);
 	tap_vector_free(&model->roots);
 	free(model->started);
 	free(model->parts);

@@ -46,10 +46,8 @@ struct heap_model {
 	struct tap_glibc *glibc; /* NULL: its heap is not walked */
 	struct tap_python_heap *python; /* NULL: none */
 	struct page_set understood;  /* by the walks of the heaps: no roots lie there */
-	TAP_VECTOR(struct page_range) pooled; /* pools that follow each other, by address */
+	struct tap_heap_ranges pools; /* of pymalloc's */
 	struct memory_shares *shares; /* what those saw, for the memory table */
-	struct tap_pool_walk pools;
-	struct tap_heap_walk chunks;
 	TAP_VECTOR(struct heap_root) roots;
 	struct tap_strings *strings; /* the report's */
 	uint64_t *started; /* a bit for each node: something refers to its beginning */

@@ -24,6 +24,7 @@ struct walk {
 	double left;           /* to the next one */
 	bool counting;
 	double blocks, bytes;
+	struct tap_heap_ranges pools;
 };
 
 static bool is_chosen(struct walk *walk, uint64_t size_bytes)
@@ -70,19 +71,30 @@ static bool on_pool_block(void *context, uint64_t addr, uint32_t size_bytes)
 	return true;
 }
 
+static void on_pool(void *context, const struct tap_pool *pool)
+{
+	struct walk *walk = context;
+
+	tap_heap_ranges_add(&walk->pools, pool->addr, pool->addr + pool->size_bytes);
+}
+
 /* False: it was not walked to its end. */
 static bool walk_all(struct walk *walk, struct tap_glibc *glibc, const struct tap_maps *maps)
 {
 	struct recorder *rec = walk->s->rec;
 	_cleanup_error_ struct tap_error *err = NULL;
+	const struct tap_pool_visitor on_pools = {
+		.context = walk, .block = on_pool_block, .pool = on_pool};
+	const struct tap_heap_visitor on_chunks = {
+		.context = walk, .others = &walk->pools, .block = on_chunk};
 	struct tap_heap_walk chunks = {0};
 	struct tap_pool_walk pools;
 
-	if (glibc)
-		err = tap_glibc_walk(glibc, on_chunk, walk, &chunks);
-	if (!err && rec->python && tap_python_info(rec->python)->supported)
-		err = tap_python_pools_walk(
-			rec->python, rec->pid, maps, on_pool_block, walk, &pools);
+	walk->pools.count = 0;
+	if (rec->python && tap_python_info(rec->python)->supported)
+		err = tap_python_pools_visit(rec->python, rec->pid, maps, &on_pools, &pools);
+	if (!err && glibc)
+		err = tap_glibc_visit(glibc, &on_chunks, &chunks);
 	return !err && !chunks.stops;
 }
 
@@ -134,6 +146,7 @@ void seeding_watch_old_blocks(struct sampler *s)
 	rec->old_unknown = !glibc && (!rec->glibc || has_heap(&maps));
 	tap_glibc_close(glibc);
 	tap_maps_deinit(&maps);
+	tap_vector_free(&walk.pools);
 	tap_log_detail("%.0f blocks from before the start, %.0f MiB, %s watched", walk.blocks,
 		walk.bytes / 0x1p20, walk.interval_bytes > 0 ? "a sample of them" : "all of them");
 }

@@ -11,7 +11,7 @@ from heaptap import (EXIT_DONE, EXIT_UNSUPPORTED, EXIT_USAGE, Clean, Target, bui
 from test_probe_storms import storm
 
 KINDS = ("list", "dict", "set", "lru", "default", "closure", "registry", "local", "generator",
-         "errors")
+         "errors", "numbers")
 
 def names(truth, suspect):
     if "name" in truth:

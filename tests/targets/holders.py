@@ -63,6 +63,7 @@ def pool_bytes():
 SEEN = []
 RESULTS = {}
 NAMES = set()
+NUMBERS = []
 ERRORS = []
 LOCAL = threading.local()
 
@@ -119,6 +120,14 @@ def keep_dict():
 def keep_set():
     NAMES.update(records())
     return NAMES.clear, {"name": "__main__.NAMES", "kind": "set", "items": COUNT}
+
+
+def keep_numbers():
+    """What lies at a page's start looks like the head of a block that glibc has mapped,
+    {0 or 1, whole pages and the flag 2}; and one block that it has."""
+    NUMBERS.append(bytes(bytearray(400 << 10)))
+    NUMBERS.extend((i % 16 + 1) * 4096 + 2 for i in range(COUNT))
+    return NUMBERS.clear, {"name": "__main__.NUMBERS", "kind": "list", "items": COUNT + 1}
 
 
 def keep_lru():

@@ -25,6 +25,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "heaptap/base/error.h"
+#include "heaptap/base/vector.h"
 #include "heaptap/memory/memory.h"
 #include "heaptap/symbol/symbols.h"
 
@@ -60,6 +61,17 @@ struct tap_heap_range {
 	uint64_t arena; /* 0: a block that is mapped on its own */
 };
 
+TAP_VECTOR_TYPE(tap_heap_ranges, struct tap_heap_range);
+
+/* Puts [start, end) behind those that are there, which end before it. */
+static inline void tap_heap_ranges_add(struct tap_heap_ranges *ranges, uint64_t start, uint64_t end)
+{
+	if (ranges->count && ranges->items[ranges->count - 1].end == start)
+		ranges->items[ranges->count - 1].end = end;
+	else
+		tap_vector_push(ranges, ((struct tap_heap_range){.start = start, .end = end}));
+}
+
 struct tap_heap_walk {
 	uint64_t live_blocks;
 	uint64_t live_bytes;    /* of chunks, mapped ones included */
@@ -92,6 +104,10 @@ typedef bool (*tap_heap_block_fn)(void *context, const struct tap_heap_block *bl
 /* Who sees a walk. What is not wanted is NULL. */
 struct tap_heap_visitor {
 	void *context;
+	/* Memory of another allocator, pymalloc's pools for one, ascending: a block that
+	 * glibc has mapped on its own is known by two words in front of it alone, and a
+	 * number in an object can look like them. */
+	const struct tap_heap_ranges *others;
 	tap_heap_block_fn block;
 	void (*free)(void *context, const struct tap_heap_free *piece);
 	/* A stretch whose every byte was seen, by the two above; it follows them.
