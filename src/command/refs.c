@@ -8,8 +8,8 @@
 #include "heaptap/base/log.h"
 #include "heaptap/base/progress.h"
 #include "heaptap/session/refs.h"
+#include "heaptap/session/report.h"
 
-#define DEFAULT_MAX_PAUSE_S 0.25
 #define DEFAULT_DEPTH 5
 
 struct values {
@@ -110,7 +110,7 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 		.type = values->type,
 		.max_depth = (unsigned)(values->max_depth < 1000 ? values->max_depth : 1000),
 		.forward = values->forward,
-		.max_pause_s = DEFAULT_MAX_PAUSE_S,
+		.max_pause_s = TAP_REPORT_MAX_PAUSE_S,
 		.debug_dir = common->debug_dir,
 		.on_progress = on_progress,
 		.context = &progress,

@@ -6,7 +6,6 @@
 #include "heaptap/base/progress.h"
 #include "heaptap/session/report.h"
 
-#define DEFAULT_MAX_PAUSE_S 0.25
 #define DEFAULT_THRESHOLD_PERCENT 10
 
 struct values {
@@ -38,7 +37,7 @@ static const struct tap_option options[] = {
 };
 
 static const struct values defaults = {
-	.max_pause_s = DEFAULT_MAX_PAUSE_S,
+	.max_pause_s = TAP_REPORT_MAX_PAUSE_S,
 	.threshold_percent = DEFAULT_THRESHOLD_PERCENT,
 };
 

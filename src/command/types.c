@@ -9,8 +9,6 @@
 #include "heaptap/base/progress.h"
 #include "heaptap/session/report.h"
 
-#define DEFAULT_MAX_PAUSE_S 0.25
-
 struct values {
 	const char *sort;
 	const char *match;
@@ -82,7 +80,7 @@ static struct tap_error *run(const struct tap_invocation *invocation, int *exit_
 	struct tap_heap_report report = {0};
 	struct tap_progress progress;
 	const struct tap_report_options session = {
-		.max_pause_s = DEFAULT_MAX_PAUSE_S,
+		.max_pause_s = TAP_REPORT_MAX_PAUSE_S,
 		.types_only = true,
 		.growth_s = values->growth_s,
 		.debug_dir = common->debug_dir,

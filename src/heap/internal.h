@@ -6,11 +6,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include "heaptap/base/vector.h"
 #include "heaptap/heap/glibc.h"
+#include "heaptap/memory/window.h"
 #include "heaptap/proc/maps.h"
 #include "heaptap/proc/pagemap.h"
-#include "window.h"
 
 /* A chunk begins with {size of the one before if that is free, own size and
  * three flags}; the caller's memory follows. */
@@ -86,6 +87,14 @@ struct tap_heap_walker {
 	struct tap_heap_range unused; /* chunks without one in use between them */
 	bool enough;                  /* the visitor said so */
 };
+
+static inline uint64_t tap_heap_u64(const uint8_t *bytes)
+{
+	uint64_t value;
+
+	memcpy(&value, bytes, sizeof(value));
+	return value;
+}
 
 /* Set in an address of `freed`: it is in a fast bin. */
 #define TAP_FREED_FAST 1

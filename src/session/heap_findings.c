@@ -76,21 +76,20 @@ static int by_count(const void *a, const void *b)
 	return (left->count < right->count) - (left->count > right->count);
 }
 
-static void add_lost_types(
-	const struct heap_model *model, const uint64_t *counts, struct tap_unreachable *lost)
+void heap_findings_rank_types(const struct heap_model *model, const uint64_t *counts,
+	struct tap_type_count_list *ret)
 {
 	uint32_t types = model->python ? tap_python_heap_types(model->python) : 0;
 
 	for (uint32_t type = 0; type < types; type++)
 		if (counts[type])
-			tap_vector_push(&lost->python_types,
+			tap_vector_push(ret,
 				((struct tap_type_count){
 					tap_strings_add(model->strings,
 						tap_python_heap_type(model->python, type)->name),
 					counts[type]}));
-	if (lost->python_types.count)
-		qsort(lost->python_types.items, lost->python_types.count,
-			sizeof(*lost->python_types.items), by_count);
+	if (ret->count)
+		qsort(ret->items, ret->count, sizeof(*ret->items), by_count);
 }
 
 void heap_findings_lost(const struct heap_model *model, struct tap_heap_report *report)
@@ -120,7 +119,7 @@ void heap_findings_lost(const struct heap_model *model, struct tap_heap_report *
 	if (lost->groups.count)
 		qsort(lost->groups.items, lost->groups.count, sizeof(*lost->groups.items),
 			by_bytes);
-	add_lost_types(model, counts, lost);
+	heap_findings_rank_types(model, counts, &lost->python_types);
 	tap_map_deinit(&group_of);
 	free(counts);
 }

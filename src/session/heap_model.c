@@ -164,12 +164,13 @@ static bool fits(const struct heap_model *model, const struct tap_python_object 
 /* Which of them are objects of CPython's. */
 static void find_objects(struct heap_model *model)
 {
-	struct heap_window window = {.memory = model->look->memory};
+	struct tap_window window;
 	struct tap_graph *graph = model->graph;
 
+	tap_window_init(&window, model->look->memory);
 	for (uint32_t node = 0; node < tap_graph_count(graph); node++) {
 		uint64_t addr = tap_graph_addr(graph, node), size = tap_graph_size(graph, node);
-		const uint8_t *bytes = heap_window_at(&window, addr, size < 64 ? size : 64);
+		const uint8_t *bytes = tap_window_at(&window, addr, size < 64 ? size : 64);
 		struct tap_python_object object;
 
 		model->live_bytes += tap_graph_owned(graph, node);
@@ -183,7 +184,7 @@ static void find_objects(struct heap_model *model)
 			(tap_graph_tag(graph, node) & TAG_POOLED) | (object.type + 1) |
 				object.lead_bytes / LEAD_UNIT << TAG_LEAD_SHIFT);
 	}
-	heap_window_deinit(&window);
+	tap_window_deinit(&window);
 }
 
 /* --- edges ------------------------------------------------------------------ */
@@ -256,7 +257,7 @@ static void find_parts(struct heap_model *model)
 	}
 }
 
-static void link_node(struct linking *linking, struct heap_window *window)
+static void link_node(struct linking *linking, struct tap_window *window)
 {
 	struct heap_model *model = linking->model;
 	uint64_t addr = tap_graph_addr(model->graph, linking->from);
@@ -276,16 +277,17 @@ static void link_node(struct linking *linking, struct heap_window *window)
 
 static void link_nodes(struct heap_model *model)
 {
-	struct heap_window window = {.memory = model->look->memory};
+	struct tap_window window;
 	struct linking linking = {.model = model};
 
+	tap_window_init(&window, model->look->memory);
 	if (model->python)
 		find_parts(model);
 	for (uint32_t node = 0; node < tap_graph_count(model->graph); node++) {
 		linking.from = node;
 		link_node(&linking, &window);
 	}
-	heap_window_deinit(&window);
+	tap_window_deinit(&window);
 }
 
 /* --- roots ------------------------------------------------------------------ */
@@ -390,6 +392,7 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid, pid_t
 	struct heap_model *ret)
 {
 	struct tap_error *err;
+	uint64_t dropped = 0;
 	size_t words;
 
 	*ret = (struct heap_model){
@@ -404,9 +407,11 @@ struct tap_error *heap_model_build(const struct tap_look *look, pid_t pid, pid_t
 	err = walk_pools(ret);
 	walk_c_heap(ret);
 	if (!err)
-		err = tap_graph_seal(ret->graph, &ret->dropped);
+		err = tap_graph_seal(ret->graph, &dropped);
 	if (err)
 		return err;
+	if (dropped && !ret->stopped_by)
+		ret->stopped_by = "blocks of two allocators overlap: the heap changed while it was read";
 	words = tap_graph_count(ret->graph) / 64 + 1;
 	ret->started = tap_alloc(words * sizeof(*ret->started));
 	ret->parts = tap_alloc(words * sizeof(*ret->parts));

@@ -54,7 +54,6 @@ struct heap_model {
 	uint64_t *parts;   /* a bit for each node: a table or buffer of an object's */
 	uint64_t live_bytes;
 	uint64_t blocks, objects;
-	uint64_t dropped;  /* blocks that overlap others */
 	const char *stopped_by; /* where a heap could not be walked to its end */
 };
 

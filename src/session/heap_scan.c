@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdlib.h>
-#include <string.h>
-#include "heaptap/base/alloc.h"
 #include "session/heap_scan.h"
 
 #define PAGE UINT64_C(4096)
@@ -12,27 +9,6 @@
 /* No address of a heap lies below. */
 #define LOWEST UINT64_C(0x10000)
 
-void heap_window_deinit(struct heap_window *window)
-{
-	free(window->bytes);
-	window->bytes = NULL;
-	window->size_bytes = 0;
-}
-
-const uint8_t *heap_window_at(struct heap_window *window, uint64_t addr, uint64_t size_bytes)
-{
-	if (size_bytes > HEAP_WINDOW_BYTES)
-		return NULL;
-	if (addr >= window->addr && addr - window->addr + size_bytes <= window->size_bytes)
-		return window->bytes + (addr - window->addr);
-	if (!window->bytes)
-		window->bytes = tap_alloc(HEAP_WINDOW_BYTES);
-	window->addr = addr;
-	window->size_bytes =
-		tap_memory_glance(window->memory, addr, window->bytes, HEAP_WINDOW_BYTES);
-	return size_bytes <= window->size_bytes ? window->bytes : NULL;
-}
-
 void heap_scan_words(
 	uint64_t addr, const uint64_t *words, size_t count, heap_word_fn fn, void *context)
 {
@@ -41,13 +17,13 @@ void heap_scan_words(
 			fn(context, addr + i * WORD, words[i] & ~TAG_BITS);
 }
 
-void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
+void heap_scan(struct tap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
 	void *context)
 {
 	start = (start + WORD - 1) & ~(uint64_t)(WORD - 1);
 	while (start + WORD <= end) {
-		uint64_t size = end - start < HEAP_WINDOW_BYTES ? end - start : HEAP_WINDOW_BYTES;
-		const void *bytes = heap_window_at(window, start, size);
+		uint64_t size = end - start < TAP_WINDOW_BYTES ? end - start : TAP_WINDOW_BYTES;
+		const void *bytes = tap_window_at(window, start, size);
 
 		if (bytes) {
 			heap_scan_words(start, bytes, size / WORD, fn, context);

@@ -2,33 +2,17 @@
 #ifndef HEAPTAP_SESSION_HEAP_SCAN_H
 #define HEAPTAP_SESSION_HEAP_SCAN_H
 
-/* Memory read upward in large pieces, and every aligned word of it that may be
- * a pointer. */
+/* Every aligned word of some memory that may be a pointer. */
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "heaptap/memory/memory.h"
+#include "heaptap/memory/window.h"
 
-struct heap_window {
-	struct tap_memory *memory;
-	uint64_t addr;
-	size_t size_bytes; /* of what is in bytes */
-	uint8_t *bytes;
-};
-
-void heap_window_deinit(struct heap_window *window);
-
-/* size_bytes from addr on, at most HEAP_WINDOW_BYTES; NULL where they are not all
- * mapped. Holds until the next call. */
-#define HEAP_WINDOW_BYTES (UINT64_C(1) << 18)
-const uint8_t *heap_window_at(struct heap_window *window, uint64_t addr, uint64_t size_bytes);
-
-/* Calls fn for every aligned word of [start, end) with its lowest three bits
- * cleared: they may be tags. What is not mapped is passed over. */
-/* at: where the word lies. */
+/* at: where the word lies. Its lowest three bits are cleared: they may be tags. */
 typedef void (*heap_word_fn)(void *context, uint64_t at, uint64_t word);
-void heap_scan(struct heap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
+
+/* Calls fn for every such word of [start, end). What is not mapped is passed over. */
+void heap_scan(struct tap_window *window, uint64_t start, uint64_t end, heap_word_fn fn,
 	void *context);
 /* The same of words that were read already, the first of which lies at addr. */
 void heap_scan_words(

@@ -89,13 +89,6 @@ static const char *kind_name(enum tap_python_kind kind)
 
 /* --- what a suspect holds ------------------------------------------------------ */
 
-static int by_count(const void *a, const void *b)
-{
-	const struct tap_type_count *left = a, *right = b;
-
-	return (left->count < right->count) - (left->count > right->count);
-}
-
 /* The types of what it refers to, its own parts left out; of a dict its values
  * and keys alike. */
 struct counting {
@@ -122,15 +115,7 @@ static void add_item_types(const struct heap_model *model, const struct tap_pyth
 	struct counting counting = {model, tap_alloc((types + (size_t)1) * sizeof(uint64_t))};
 
 	tap_python_heap_references(model->python, object, count_item, &counting);
-	for (uint32_t type = 0; type < types; type++)
-		if (counting.by_type[type])
-			tap_vector_push(ret,
-				((struct tap_type_count){
-					tap_strings_add(model->strings,
-						tap_python_heap_type(model->python, type)->name),
-					counting.by_type[type]}));
-	if (ret->count)
-		qsort(ret->items, ret->count, sizeof(*ret->items), by_count);
+	heap_findings_rank_types(model, counting.by_type, ret);
 	if (ret->count > ITEM_TYPES_MAX)
 		ret->count = ITEM_TYPES_MAX;
 	free(counting.by_type);

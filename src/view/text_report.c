@@ -76,9 +76,7 @@ static void show_suspect(
 	fprintf(page->out, "   %s", suspect->kind);
 	if (suspect->items >= 0)
 		fprintf(page->out, ", %s %s", tap_text_count(text, suspect->items),
-			!strcmp(suspect->kind, "type") || !strcmp(suspect->kind, "cycle") ?
-				"instances" :
-				"items");
+			!strcmp(suspect->kind, "type") ? "instances" : "items");
 	show_item_types(page, &suspect->item_types);
 	if (suspect->note) {
 		fputs("   ", page->out);

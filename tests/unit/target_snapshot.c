@@ -12,6 +12,8 @@
 #include "heaptap/target/left.h"
 #include "heaptap/target/snapshot.h"
 
+/* At a process that is held; one that runs has written between any two. */
+#define LOOKS 1000
 #define WRITERS 4
 #define WORDS 4096
 #define IDLE_BYTES (32u << 20)
@@ -368,9 +370,10 @@ static void test_in_place_is_held(void **state)
 	assert_int_equal(count_children(pid), 0);
 	read_counters(tap_snapshot_memory(snapshot), first);
 	assert_one_moment(first);
-	usleep(20000);
-	read_counters(tap_snapshot_memory(snapshot), second);
-	assert_memory_equal(first, second, sizeof(first));
+	for (int i = 0; i < LOOKS; i++) {
+		read_counters(tap_snapshot_memory(snapshot), second);
+		assert_memory_equal(first, second, sizeof(first));
+	}
 	assert_int_equal(rounds(shared), before);
 	assert_ok(tap_snapshot_release(snapshot));
 	wait_for_rounds(shared);

@@ -39,7 +39,7 @@ TAP_VECTOR_TYPE(tap_name_list, const char *);
 struct tap_suspect {
 	const char *name; /* what a programmer would type; never NULL */
 	const char *kind; /* "list", "dict", "set", "deque", "lru_cache", "instance", "closure",
-	                   * "module", "type", "array", "native", "cycle" */
+	                   * "module", "type", "array", "native" */
 	const char *type; /* of the object; NULL where it is none */
 	uint64_t address; /* 0: of many instances */
 	struct tap_name_list path; /* from the root, a step each */

@@ -14,6 +14,9 @@
 #include "heaptap/analysis/heap_report.h"
 #include "heaptap/base/error.h"
 
+/* Holds a process for so long at most, where nothing else is asked for. */
+#define TAP_REPORT_MAX_PAUSE_S 0.25
+
 struct tap_report_options {
 	bool in_place;         /* --stop: no copy */
 	double max_pause_s;

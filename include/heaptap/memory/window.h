@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TAP_HEAP_WINDOW_H
-#define TAP_HEAP_WINDOW_H
+#ifndef HEAPTAP_MEMORY_WINDOW_H
+#define HEAPTAP_MEMORY_WINDOW_H
 
 /*
  * A view of the target's memory that moves forward with whoever walks it:
  * large reads where the walk is dense, small ones where it jumps.
  */
 
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include "heaptap/memory/memory.h"
+
+#define TAP_WINDOW_BYTES ((size_t)256 << 10)
 
 struct tap_window {
 	struct tap_memory *memory;
@@ -30,8 +32,8 @@ static inline void tap_window_forget(struct tap_window *window)
 
 const uint8_t *tap_window_move(struct tap_window *window, uint64_t addr, size_t size_bytes);
 
-/* size_bytes at addr (4,096 at most), valid until the next look; NULL where
- * they are not mapped. */
+/* size_bytes at addr (TAP_WINDOW_BYTES at most), valid until the next look; NULL
+ * where they are not mapped: window->size_bytes of them are. */
 static inline const uint8_t *tap_window_at(
 	struct tap_window *window, uint64_t addr, size_t size_bytes)
 {
@@ -39,14 +41,6 @@ static inline const uint8_t *tap_window_at(
 		addr - window->addr <= window->size_bytes - size_bytes)
 		return window->bytes + (addr - window->addr);
 	return tap_window_move(window, addr, size_bytes);
-}
-
-static inline uint64_t tap_heap_u64(const uint8_t *bytes)
-{
-	uint64_t value;
-
-	memcpy(&value, bytes, sizeof(value));
-	return value;
 }
 
 #endif
